@@ -1,0 +1,333 @@
+"""Every message that passes between the agent and a worker, and the specs of the jobs.
+
+A mailbox carries two kinds of frames: DATA (raw bytes of a terminal or of a command's stream) and
+MESSAGE (one of the structs below as msgpack). Nothing here crosses the network: what does is in
+`wire`. A new agent talks to workers that an older one started, so fields are only ever added, with
+defaults, and unknown fields are ignored.
+
+Rules: offsets count the bytes of a stream from its beginning; times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+STREAM_TERMINAL = 0
+STREAM_STDOUT = 1
+STREAM_STDERR = 2
+
+Kind = Literal["shell", "admin", "keys", "telemetry", "tail", "listing", "probe"]
+
+
+class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defaults=True):
+    pass
+
+
+# -- what a job is ------------------------------------------------------------------------------
+
+
+class ShellSpec(_Mail, tag="shell"):
+    """A terminal session. `env` is complete: nothing is inherited."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    cols: int = 80
+    rows: int = 24
+
+
+class AdminSpec(_Mail, tag="admin"):
+    """One command, run without a shell.
+
+    `argv[0]` is the resolved absolute program. `stdin` is fed and closed. `keep_crontab`: the
+    command replaces the crontab of the worker's user; the previous one is stored first in the
+    state directory and put back when the command fails.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    timeout_s: float
+    stdin: bytes = b""
+    stream: bool = False
+    keep_crontab: bool = False
+    keep_bytes: int = 131_072  # of each stream's head, and of its tail
+
+
+class KeysSpec(_Mail, tag="keys"):
+    """Fetch a GitHub user's public keys into the worker's own user's authorized_keys.
+
+    The worker already runs as the target user (`Start.run_as`).
+    """
+
+    github_user: str
+    target_user: str
+    base_url: str = "https://github.com"
+    mode: Literal["add-only", "mirror"] = "add-only"
+    ca_file: str | None = None
+    proxies: dict[str, str] = {}
+
+
+class TelemetrySpec(_Mail, tag="telemetry"):
+    """Sample this machine every `interval_s`, and at once on `Sample`."""
+
+    interval_s: float
+
+
+class TailSpec(_Mail, tag="tail"):
+    """Follow the agent's own log, across rotation, starting with its last `lines` lines."""
+
+    path: str
+    lines: int = 10
+
+
+class ListingSpec(_Mail, tag="listing"):
+    """List one directory. `roots` empty: any directory."""
+
+    path: str
+    roots: list[str] = []
+    max_entries: int = 5_000
+
+
+class ProbeSpec(_Mail, tag="probe"):
+    """A job that only exists to be tested and killed; run by the test-suite and `doctor`."""
+
+    behaviour: str = "idle"
+
+
+Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec | ProbeSpec
+
+
+# -- agent -> worker ----------------------------------------------------------------------------
+
+
+class Dial(_Mail, tag="dial"):
+    """First frame of every connection: the 32-byte token of the job's record."""
+
+    token: bytes
+
+
+class Start(_Mail, tag="start"):
+    """Do this. Sent once in a worker's life; a second one is ignored.
+
+    `run_as` is an account name to become first. `lease_s` is how long the job goes on with no
+    agent connected: None means until the job ends by itself. `config_dirs` are what a confined kind must not
+    be able to read (identity, configuration, state).
+    """
+
+    spec: Spec
+    run_as: str | None = None
+    lease_s: float | None = None
+    secret_dirs: list[str] = []
+
+
+class Resize(_Mail, tag="resize"):
+    cols: int
+    rows: int
+
+
+class End(_Mail, tag="end"):
+    """End the job's whole process tree and finish with `reason`."""
+
+    reason: str = "closed"
+
+
+class Credit(_Mail, tag="credit"):
+    """The consumer takes `bytes` more of `stream`. A stream starts with none.
+
+    The agent grants; a worker stops reading its source when the credit is used up.
+    """
+
+    bytes: int
+    stream: int = STREAM_TERMINAL
+
+
+class Acked(_Mail, tag="acked"):
+    """The consumer has everything below `offset`: it need not be kept for a replay."""
+
+    offset: int
+    stream: int = STREAM_TERMINAL
+
+
+class Replay(_Mail, tag="replay"):
+    """Send again from `offset`, with `credit` bytes of fresh credit; answer Gap where it is gone."""
+
+    offset: int
+    credit: int
+    stream: int = STREAM_TERMINAL
+
+
+class Linked(_Mail, tag="linked"):
+    """Is there a consumer behind the agent?
+
+    While there is none, a job is not held up by missing credit: the last 1 MiB is kept and older
+    output is dropped, to be told as a Gap.
+    """
+
+    up: bool
+
+
+class Sample(_Mail, tag="sample"):
+    """Telemetry: send a sample now."""
+
+
+class Forget(_Mail, tag="forget"):
+    """The final result is stored; the worker may go."""
+
+
+ToWorker = Dial | Start | Resize | End | Credit | Acked | Replay | Linked | Sample | Forget
+
+
+# -- worker -> agent ----------------------------------------------------------------------------
+
+
+class Hello(_Mail, tag="hello"):
+    """Answer to Dial. `offset`: next byte of the terminal stream; `kept_from`: oldest one kept."""
+
+    kind: str
+    job_id: str
+    pid: int
+    started: bool
+    finished: bool
+    child_pid: int | None = None
+    offset: int = 0
+    kept_from: int = 0
+
+
+class Running(_Mail, tag="running"):
+    """The job's own process is up."""
+
+    child_pid: int
+
+
+class Beat(_Mail, tag="beat"):
+    """Sent by the loop that does the work, every 2 s. `progress` grows while the job gets on."""
+
+    progress: int
+
+
+class Gap(_Mail, tag="gap"):
+    """Bytes [start, end) of the stream are gone; what follows begins at `end`."""
+
+    start: int
+    end: int
+    stream: int = STREAM_TERMINAL
+
+
+class Sampled(_Mail, tag="sampled"):
+    """The `data` object of the wire's `stats`."""
+
+    data: dict[str, Any]
+
+
+class TailText(_Mail, tag="tailtext"):
+    data: str
+
+
+class Log(_Mail, tag="log"):
+    """A record for the agent's log: a constant sentence and fields, never job data or secrets."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    sentence: str
+    fields: dict[str, Any] = {}
+
+
+class Captured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept of an output stream: its head, its tail (empty when all fits), its true size."""
+
+    head: bytes = b""
+    tail: bytes = b""
+    total_bytes: int = 0
+
+
+class ShellEnded(_Mail, tag="shell_ended"):
+    """`offset` is the length of the whole output: the final follows the last byte of it."""
+
+    reason: str
+    code: int | None = None
+    signal: int | None = None
+    detail: str | None = None
+    offset: int = 0
+
+
+class CommandEnded(_Mail, tag="command_ended"):
+    code: int
+    duration_ms: int
+    signal: int | None = None
+    stdout: Captured = Captured()
+    stderr: Captured = Captured()
+    error: str | None = None
+
+
+class KeysEnded(_Mail, tag="keys_ended"):
+    ok: bool
+    added: int = 0
+    removed: int = 0
+    rejected: int = 0
+    duration_ms: int = 0
+    error: str | None = None
+    detail: str | None = None
+    warn: str | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    is_dir: bool
+    size: int | None = None
+
+
+class Listed(_Mail, tag="listed"):
+    entries: list[Entry] = []
+    error: str | None = None
+    truncated: bool = False
+
+
+class TailEnded(_Mail, tag="tail_ended"):
+    reason: str
+
+
+class Stopped(_Mail, tag="stopped"):
+    """A job without a result (telemetry) has ended."""
+
+    reason: str = "closed"
+
+
+Result = ShellEnded | CommandEnded | KeysEnded | Listed | TailEnded | Stopped
+
+
+class Finished(_Mail, tag="finished"):
+    """The job's one final result; sent again on every connection until Forget."""
+
+    result: Result
+
+
+ToAgent = Hello | Running | Beat | Gap | Sampled | TailText | Log | Finished
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_to_agent = msgspec.msgpack.Decoder(ToAgent)
+
+
+def encode(message: ToWorker | ToAgent) -> bytes:
+    """Return the body of a MESSAGE frame."""
+    return _encoder.encode(message)
+
+
+def decode_to_worker(body: bytes | bytearray | memoryview) -> ToWorker:
+    """Decode what an agent sent.
+
+    Raises:
+        msgspec.MsgspecError: not one of ours; drop the connection.
+    """
+    return _to_worker.decode(body)
+
+
+def decode_to_agent(body: bytes | bytearray | memoryview) -> ToAgent:
+    """Decode what a worker sent.
+
+    Raises:
+        msgspec.MsgspecError: not one of ours; the worker is dropped (`ipc_protocol`).
+    """
+    return _to_agent.decode(body)
