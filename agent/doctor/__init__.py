@@ -1,0 +1,1 @@
+"""The checks behind `jackline doctor`, one file per thing checked."""

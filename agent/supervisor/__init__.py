@@ -1,0 +1,1 @@
+"""What supervisord loads: the event listener and the supervisorctl plugin."""

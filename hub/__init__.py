@@ -1,0 +1,1 @@
+"""The control plane: beside the agent, importing only `wire`."""

@@ -1,0 +1,1 @@
+"""The jobs: one process each, behind a private queue pair."""

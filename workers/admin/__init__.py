@@ -1,0 +1,1 @@
+"""Worker kind admin: one command each."""

@@ -1,0 +1,1 @@
+"""Worker kind files: log tails and directory lists."""

@@ -1,0 +1,1 @@
+"""Worker kind keys: one sync of authorized_keys each."""

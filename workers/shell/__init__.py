@@ -1,0 +1,1 @@
+"""Worker kind shell: one session each."""

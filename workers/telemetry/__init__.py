@@ -1,0 +1,1 @@
+"""Worker kind telemetry: samples of the machine."""
