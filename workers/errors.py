@@ -1,19 +1,31 @@
-"""The family of everything that can go wrong in this house, by where the fault lies.
-
-Each error's docstring says what it means and what the caller should do. `docs/reference/errors.rst`
-lists them.
-"""
+"""Errors of the workers' house, by where the fault lies."""
 
 from __future__ import annotations
 
 
 class WorkersError(Exception):
-    """Base of every error that this house raises on purpose."""
+    """Base of every error that leaves this house."""
 
 
-class AccountError(WorkersError):
-    """The account does not exist, or this process may not become it: refuse the job (`no_user`)."""
+class MailboxError(WorkersError):
+    """A mailbox cannot be opened or has to be dropped."""
 
 
-class ConfinementError(WorkersError):
-    """A confined kind could not be confined at all: the worker must not go on."""
+class FrameError(MailboxError):
+    """The peer sent bytes that are no frame of ours; the mailbox is dropped."""
+
+
+class MailboxFullError(MailboxError):
+    """The peer does not read: more waits for it than the mailbox may hold."""
+
+
+class PeerError(MailboxError):
+    """Who answers at that address is not who the job's record names."""
+
+
+class RecordError(WorkersError):
+    """A job's record or spool in the state directory cannot be used."""
+
+
+class TerminalError(WorkersError):
+    """No pseudo-terminal can be had, or the shell cannot be started in it."""

@@ -77,3 +77,9 @@ class Worker(Protocol):
 
     def position(self) -> tuple[int | None, int, int]:
         """For Hello: the job's child pid, the terminal stream's next offset, the oldest kept."""
+
+    def unread(self) -> tuple[int, bytes]:
+        """Terminal output that nobody has acknowledged, and the offset of its first byte.
+
+        Written to the spool with the final result. A kind without a stream returns (0, b"").
+        """

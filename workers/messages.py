@@ -36,6 +36,8 @@ class ShellSpec(_Mail, tag="shell"):
     cwd: str
     cols: int = 80
     rows: int = 24
+    first_offset: int = 0  # where this worker's output begins: after a restart, not at 0
+    notice: bytes = b""  # printed before the shell's own output
 
 
 class AdminSpec(_Mail, tag="admin"):
@@ -305,12 +307,71 @@ class Finished(_Mail, tag="finished"):
 
 ToAgent = Hello | Running | Beat | Gap | Sampled | TailText | Log | Finished
 
+
+# -- agent <-> zygote ---------------------------------------------------------------------------
+
+
+class Spawn(_Mail, tag="spawn"):
+    """Fork a worker that listens at `address`; answered by Spawned or SpawnFailed."""
+
+    job_id: str
+    kind: str
+    address: str
+    token: bytes
+    spool: str  # path of the file for a result that no agent is there to take
+
+
+class Kill(_Mail, tag="kill"):
+    """Kill the orphans that a worker left: it died without ending its job's processes."""
+
+    job_id: str
+
+
+class ForgetExit(_Mail, tag="forget_exit"):
+    """The exit of `pid` has been taken note of."""
+
+    pid: int
+
+
+class Quit(_Mail, tag="quit"):
+    """End, leaving the workers alone."""
+
+
+ToZygote = Spawn | Kill | ForgetExit | Quit
+
+
+class Spawned(_Mail, tag="spawned"):
+    job_id: str
+    pid: int
+    start_time: int
+
+
+class SpawnFailed(_Mail, tag="spawn_failed"):
+    job_id: str
+    error: str
+
+
+class Exited(_Mail, tag="exited"):
+    """A worker has ended; `status` as from os.waitstatus_to_exitcode (-9: killed by signal 9)."""
+
+    job_id: str
+    pid: int
+    status: int
+
+
+FromZygote = Spawned | SpawnFailed | Exited
+
+
+# -- codec --------------------------------------------------------------------------------------
+
 _encoder = msgspec.msgpack.Encoder()
+_to_zygote = msgspec.msgpack.Decoder(ToZygote)
+_from_zygote = msgspec.msgpack.Decoder(FromZygote)
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _to_agent = msgspec.msgpack.Decoder(ToAgent)
 
 
-def encode(message: ToWorker | ToAgent) -> bytes:
+def encode(message: ToWorker | ToAgent | ToZygote | FromZygote) -> bytes:
     """Return the body of a MESSAGE frame."""
     return _encoder.encode(message)
 
@@ -331,3 +392,13 @@ def decode_to_agent(body: bytes | bytearray | memoryview) -> ToAgent:
         msgspec.MsgspecError: not one of ours; the worker is dropped (`ipc_protocol`).
     """
     return _to_agent.decode(body)
+
+
+def decode_to_zygote(body: bytes) -> ToZygote:
+    """Decode what an agent asks of the zygote; raises msgspec.MsgspecError."""
+    return _to_zygote.decode(body)
+
+
+def decode_from_zygote(body: bytes) -> FromZygote:
+    """Decode what the zygote reports; raises msgspec.MsgspecError."""
+    return _from_zygote.decode(body)
