@@ -15,7 +15,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -87,13 +86,13 @@ class Loop:
             self._selector.unregister(fd)
 
     def _set_interest(self, fd: int, index: int, callback: Callback | None) -> None:
-        pair = self._interests.get(fd)
+        pair = self._interests.get(fd, None)
         if pair is None:
-            if callback is None:
-                return
-            pair = self._interests[fd] = [None, None]
-            pair[index] = callback
-            self._selector.register(fd, WRITE if index else READ, pair)
+            if callback is not None:
+                added: list[Callback | None] = [None, None]
+                added[index] = callback
+                self._interests[fd] = added
+                self._selector.register(fd, WRITE if index else READ, added)
             return
         before = self._mask(pair)
         pair[index] = callback
@@ -153,7 +152,7 @@ class Loop:
     def turn(self, max_wait_s: float | None = None) -> None:
         """Wait for something to do, at most `max_wait_s`, and do it."""
         for key, mask in self._selector.select(self._wait_s(max_wait_s)):
-            pair: Any = key.data
+            pair: list[Callback | None] = key.data
             # A callback may have dropped a later descriptor of this batch.
             if mask & READ and pair[0] is not None and self._interests.get(key.fd) is pair:
                 self._call(pair[0])

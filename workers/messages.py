@@ -28,7 +28,7 @@ class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defau
 # -- what a job is ------------------------------------------------------------------------------
 
 
-class ShellSpec(_Mail, tag="shell"):
+class ShellSpec(_Mail, tag="shell", frozen=True, kw_only=True):
     """A terminal session. `env` is complete: nothing is inherited."""
 
     argv: list[str]
@@ -40,7 +40,7 @@ class ShellSpec(_Mail, tag="shell"):
     notice: bytes = b""  # printed before the shell's own output
 
 
-class AdminSpec(_Mail, tag="admin"):
+class AdminSpec(_Mail, tag="admin", frozen=True, kw_only=True):
     """One command, run without a shell.
 
     `argv[0]` is the resolved absolute program. `stdin` is fed and closed. `keep_crontab`: the
@@ -58,7 +58,7 @@ class AdminSpec(_Mail, tag="admin"):
     keep_bytes: int = 131_072  # of each stream's head, and of its tail
 
 
-class KeysSpec(_Mail, tag="keys"):
+class KeysSpec(_Mail, tag="keys", frozen=True, kw_only=True):
     """Fetch a GitHub user's public keys into the worker's own user's authorized_keys.
 
     The worker already runs as the target user (`Start.run_as`).
@@ -72,20 +72,20 @@ class KeysSpec(_Mail, tag="keys"):
     proxies: dict[str, str] = {}
 
 
-class TelemetrySpec(_Mail, tag="telemetry"):
+class TelemetrySpec(_Mail, tag="telemetry", frozen=True, kw_only=True):
     """Sample this machine every `interval_s`, and at once on `Sample`."""
 
     interval_s: float
 
 
-class TailSpec(_Mail, tag="tail"):
+class TailSpec(_Mail, tag="tail", frozen=True, kw_only=True):
     """Follow the agent's own log, across rotation, starting with its last `lines` lines."""
 
     path: str
     lines: int = 10
 
 
-class ListingSpec(_Mail, tag="listing"):
+class ListingSpec(_Mail, tag="listing", frozen=True, kw_only=True):
     """List one directory. `roots` empty: any directory."""
 
     path: str
@@ -93,7 +93,7 @@ class ListingSpec(_Mail, tag="listing"):
     max_entries: int = 5_000
 
 
-class ProbeSpec(_Mail, tag="probe"):
+class ProbeSpec(_Mail, tag="probe", frozen=True, kw_only=True):
     """A job that only exists to be tested and killed; run by the test-suite and `doctor`."""
 
     behaviour: str = "idle"
@@ -105,13 +105,13 @@ Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec
 # -- agent -> worker ----------------------------------------------------------------------------
 
 
-class Dial(_Mail, tag="dial"):
+class Dial(_Mail, tag="dial", frozen=True, kw_only=True):
     """First frame of every connection: the 32-byte token of the job's record."""
 
     token: bytes
 
 
-class Start(_Mail, tag="start"):
+class Start(_Mail, tag="start", frozen=True, kw_only=True):
     """Do this. Sent once in a worker's life; a second one is ignored.
 
     `run_as` is an account name to become first. `lease_s` is how long the job goes on with no
@@ -125,18 +125,18 @@ class Start(_Mail, tag="start"):
     secret_dirs: list[str] = []
 
 
-class Resize(_Mail, tag="resize"):
+class Resize(_Mail, tag="resize", frozen=True, kw_only=True):
     cols: int
     rows: int
 
 
-class End(_Mail, tag="end"):
+class End(_Mail, tag="end", frozen=True, kw_only=True):
     """End the job's whole process tree and finish with `reason`."""
 
     reason: str = "closed"
 
 
-class Credit(_Mail, tag="credit"):
+class Credit(_Mail, tag="credit", frozen=True, kw_only=True):
     """The consumer takes `bytes` more of `stream`. A stream starts with none.
 
     The agent grants; a worker stops reading its source when the credit is used up.
@@ -146,14 +146,14 @@ class Credit(_Mail, tag="credit"):
     stream: int = STREAM_TERMINAL
 
 
-class Acked(_Mail, tag="acked"):
+class Acked(_Mail, tag="acked", frozen=True, kw_only=True):
     """The consumer has everything below `offset`: it need not be kept for a replay."""
 
     offset: int
     stream: int = STREAM_TERMINAL
 
 
-class Replay(_Mail, tag="replay"):
+class Replay(_Mail, tag="replay", frozen=True, kw_only=True):
     """Send again from `offset`, with `credit` bytes of fresh credit; answer Gap where it is gone."""
 
     offset: int
@@ -161,7 +161,7 @@ class Replay(_Mail, tag="replay"):
     stream: int = STREAM_TERMINAL
 
 
-class Linked(_Mail, tag="linked"):
+class Linked(_Mail, tag="linked", frozen=True, kw_only=True):
     """Is there a consumer behind the agent?
 
     While there is none, a job is not held up by missing credit: the last 1 MiB is kept and older
@@ -171,11 +171,11 @@ class Linked(_Mail, tag="linked"):
     up: bool
 
 
-class Sample(_Mail, tag="sample"):
+class Sample(_Mail, tag="sample", frozen=True, kw_only=True):
     """Telemetry: send a sample now."""
 
 
-class Forget(_Mail, tag="forget"):
+class Forget(_Mail, tag="forget", frozen=True, kw_only=True):
     """The final result is stored; the worker may go."""
 
 
@@ -185,7 +185,7 @@ ToWorker = Dial | Start | Resize | End | Credit | Acked | Replay | Linked | Samp
 # -- worker -> agent ----------------------------------------------------------------------------
 
 
-class Hello(_Mail, tag="hello"):
+class Hello(_Mail, tag="hello", frozen=True, kw_only=True):
     """Answer to Dial. `offset`: next byte of the terminal stream; `kept_from`: oldest one kept."""
 
     kind: str
@@ -198,19 +198,19 @@ class Hello(_Mail, tag="hello"):
     kept_from: int = 0
 
 
-class Running(_Mail, tag="running"):
+class Running(_Mail, tag="running", frozen=True, kw_only=True):
     """The job's own process is up."""
 
     child_pid: int
 
 
-class Beat(_Mail, tag="beat"):
+class Beat(_Mail, tag="beat", frozen=True, kw_only=True):
     """Sent by the loop that does the work, every 2 s. `progress` grows while the job gets on."""
 
     progress: int
 
 
-class Gap(_Mail, tag="gap"):
+class Gap(_Mail, tag="gap", frozen=True, kw_only=True):
     """Bytes [start, end) of the stream are gone; what follows begins at `end`."""
 
     start: int
@@ -218,17 +218,17 @@ class Gap(_Mail, tag="gap"):
     stream: int = STREAM_TERMINAL
 
 
-class Sampled(_Mail, tag="sampled"):
+class Sampled(_Mail, tag="sampled", frozen=True, kw_only=True):
     """The `data` object of the wire's `stats`."""
 
     data: dict[str, Any]
 
 
-class TailText(_Mail, tag="tailtext"):
+class TailText(_Mail, tag="tailtext", frozen=True, kw_only=True):
     data: str
 
 
-class Log(_Mail, tag="log"):
+class Log(_Mail, tag="log", frozen=True, kw_only=True):
     """A record for the agent's log: a constant sentence and fields, never job data or secrets."""
 
     level: Literal["debug", "info", "warning", "error"]
@@ -244,7 +244,7 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_bytes: int = 0
 
 
-class ShellEnded(_Mail, tag="shell_ended"):
+class ShellEnded(_Mail, tag="shell_ended", frozen=True, kw_only=True):
     """`offset` is the length of the whole output: the final follows the last byte of it."""
 
     reason: str
@@ -254,7 +254,7 @@ class ShellEnded(_Mail, tag="shell_ended"):
     offset: int = 0
 
 
-class CommandEnded(_Mail, tag="command_ended"):
+class CommandEnded(_Mail, tag="command_ended", frozen=True, kw_only=True):
     code: int
     duration_ms: int
     signal: int | None = None
@@ -263,7 +263,7 @@ class CommandEnded(_Mail, tag="command_ended"):
     error: str | None = None
 
 
-class KeysEnded(_Mail, tag="keys_ended"):
+class KeysEnded(_Mail, tag="keys_ended", frozen=True, kw_only=True):
     ok: bool
     added: int = 0
     removed: int = 0
@@ -280,17 +280,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size: int | None = None
 
 
-class Listed(_Mail, tag="listed"):
+class Listed(_Mail, tag="listed", frozen=True, kw_only=True):
     entries: list[Entry] = []
     error: str | None = None
     truncated: bool = False
 
 
-class TailEnded(_Mail, tag="tail_ended"):
+class TailEnded(_Mail, tag="tail_ended", frozen=True, kw_only=True):
     reason: str
 
 
-class Stopped(_Mail, tag="stopped"):
+class Stopped(_Mail, tag="stopped", frozen=True, kw_only=True):
     """A job without a result (telemetry) has ended."""
 
     reason: str = "closed"
@@ -299,7 +299,7 @@ class Stopped(_Mail, tag="stopped"):
 Result = ShellEnded | CommandEnded | KeysEnded | Listed | TailEnded | Stopped
 
 
-class Finished(_Mail, tag="finished"):
+class Finished(_Mail, tag="finished", frozen=True, kw_only=True):
     """The job's one final result; sent again on every connection until Forget."""
 
     result: Result
@@ -311,7 +311,7 @@ ToAgent = Hello | Running | Beat | Gap | Sampled | TailText | Log | Finished
 # -- agent <-> zygote ---------------------------------------------------------------------------
 
 
-class Spawn(_Mail, tag="spawn"):
+class Spawn(_Mail, tag="spawn", frozen=True, kw_only=True):
     """Fork a worker that listens at `address`; answered by Spawned or SpawnFailed."""
 
     job_id: str
@@ -321,37 +321,37 @@ class Spawn(_Mail, tag="spawn"):
     spool: str  # path of the file for a result that no agent is there to take
 
 
-class Kill(_Mail, tag="kill"):
+class Kill(_Mail, tag="kill", frozen=True, kw_only=True):
     """Kill the orphans that a worker left: it died without ending its job's processes."""
 
     job_id: str
 
 
-class ForgetExit(_Mail, tag="forget_exit"):
+class ForgetExit(_Mail, tag="forget_exit", frozen=True, kw_only=True):
     """The exit of `pid` has been taken note of."""
 
     pid: int
 
 
-class Quit(_Mail, tag="quit"):
+class Quit(_Mail, tag="quit", frozen=True, kw_only=True):
     """End, leaving the workers alone."""
 
 
 ToZygote = Spawn | Kill | ForgetExit | Quit
 
 
-class Spawned(_Mail, tag="spawned"):
+class Spawned(_Mail, tag="spawned", frozen=True, kw_only=True):
     job_id: str
     pid: int
     start_time: int
 
 
-class SpawnFailed(_Mail, tag="spawn_failed"):
+class SpawnFailed(_Mail, tag="spawn_failed", frozen=True, kw_only=True):
     job_id: str
     error: str
 
 
-class Exited(_Mail, tag="exited"):
+class Exited(_Mail, tag="exited", frozen=True, kw_only=True):
     """A worker has ended; `status` as from os.waitstatus_to_exitcode (-9: killed by signal 9)."""
 
     job_id: str
@@ -365,10 +365,10 @@ FromZygote = Spawned | SpawnFailed | Exited
 # -- codec --------------------------------------------------------------------------------------
 
 _encoder = msgspec.msgpack.Encoder()
-_to_zygote = msgspec.msgpack.Decoder(ToZygote)
-_from_zygote = msgspec.msgpack.Decoder(FromZygote)
-_to_worker = msgspec.msgpack.Decoder(ToWorker)
-_to_agent = msgspec.msgpack.Decoder(ToAgent)
+_to_zygote: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
+_from_zygote: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_to_agent: msgspec.msgpack.Decoder[ToAgent] = msgspec.msgpack.Decoder(ToAgent)
 
 
 def encode(message: ToWorker | ToAgent | ToZygote | FromZygote) -> bytes:
