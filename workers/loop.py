@@ -70,8 +70,6 @@ class Loop:
         os.set_blocking(self._wake_w, False)
         self.set_reader(self._wake_r, self._drain_wakeups)
 
-    # -- descriptors ---------------------------------------------------------------------------
-
     def set_reader(self, fd: int, callback: Callback | None) -> None:
         """Call `callback` whenever `fd` is readable; None ends that."""
         self._set_interest(fd, 0, callback)
@@ -108,8 +106,6 @@ class Loop:
     def _mask(pair: list[Callback | None]) -> int:
         return (READ if pair[0] else 0) | (WRITE if pair[1] else 0)
 
-    # -- time ----------------------------------------------------------------------------------
-
     def call_later(self, delay_s: float, callback: Callback) -> Timer:
         """Call `callback` once after `delay_s` seconds."""
         timer = Timer(self.clock() + max(0.0, delay_s), callback)
@@ -130,8 +126,6 @@ class Loop:
             except (BlockingIOError, OSError):
                 # Full: the loop is awake anyway. Closed: nobody is left to wake.
                 return
-
-    # -- running -------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Run callbacks until `stop`."""

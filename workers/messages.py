@@ -25,9 +25,6 @@ class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defau
     pass
 
 
-# -- what a job is ------------------------------------------------------------------------------
-
-
 class ShellSpec(_Mail, tag="shell", frozen=True, kw_only=True):
     """A terminal session. `env` is complete: nothing is inherited."""
 
@@ -100,9 +97,6 @@ class ProbeSpec(_Mail, tag="probe", frozen=True, kw_only=True):
 
 
 Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec | ProbeSpec
-
-
-# -- agent -> worker ----------------------------------------------------------------------------
 
 
 class Dial(_Mail, tag="dial", frozen=True, kw_only=True):
@@ -180,9 +174,6 @@ class Forget(_Mail, tag="forget", frozen=True, kw_only=True):
 
 
 ToWorker = Dial | Start | Resize | End | Credit | Acked | Replay | Linked | Sample | Forget
-
-
-# -- worker -> agent ----------------------------------------------------------------------------
 
 
 class Hello(_Mail, tag="hello", frozen=True, kw_only=True):
@@ -308,9 +299,6 @@ class Finished(_Mail, tag="finished", frozen=True, kw_only=True):
 ToAgent = Hello | Running | Beat | Gap | Sampled | TailText | Log | Finished
 
 
-# -- agent <-> zygote ---------------------------------------------------------------------------
-
-
 class Spawn(_Mail, tag="spawn", frozen=True, kw_only=True):
     """Fork a worker that listens at `address`; answered by Spawned or SpawnFailed."""
 
@@ -319,12 +307,6 @@ class Spawn(_Mail, tag="spawn", frozen=True, kw_only=True):
     address: str
     token: bytes
     spool: str  # path of the file for a result that no agent is there to take
-
-
-class Kill(_Mail, tag="kill", frozen=True, kw_only=True):
-    """Kill the orphans that a worker left: it died without ending its job's processes."""
-
-    job_id: str
 
 
 class ForgetExit(_Mail, tag="forget_exit", frozen=True, kw_only=True):
@@ -337,7 +319,7 @@ class Quit(_Mail, tag="quit", frozen=True, kw_only=True):
     """End, leaving the workers alone."""
 
 
-ToZygote = Spawn | Kill | ForgetExit | Quit
+ToZygote = Spawn | ForgetExit | Quit
 
 
 class Spawned(_Mail, tag="spawned", frozen=True, kw_only=True):
@@ -361,8 +343,6 @@ class Exited(_Mail, tag="exited", frozen=True, kw_only=True):
 
 FromZygote = Spawned | SpawnFailed | Exited
 
-
-# -- codec --------------------------------------------------------------------------------------
 
 _encoder = msgspec.msgpack.Encoder()
 _to_zygote: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)

@@ -1,0 +1,185 @@
+"""The zygote: a small, single-threaded process that forks workers in about 2 ms.
+
+A fresh exec in its own session with the worker modules loaded and the garbage collector frozen, so
+that workers share their pages. It holds no secret of its own, listens in the run directory so that
+the next agent finds it, reports every worker's exit (kept until an agent has taken note of it), and
+survives the agent. An upgrade starts a second one beside it: its address carries the version.
+
+Rules: only a process of the same user (or root) may dial, one at a time; it never runs job code;
+with no agent it stays while a worker or an unread exit is left, else it ends.
+Source: architecture, "Endpoint processes".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+
+import msgspec
+
+from workers import frames, jobs
+from workers.entry import KINDS, Office, _may_dial
+from workers.errors import FrameError, WorkersError
+from workers.loop import Loop
+from workers.messages import (
+    Exited,
+    ForgetExit,
+    FromZygote,
+    Quit,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    decode_to_zygote,
+    encode,
+)
+from workers.queues import Mailbox
+
+assert sys.platform != "win32"
+
+from workers.processes import start_time  # noqa: E402 - POSIX from here on
+from workers.queues_posix import SocketListener, bind  # noqa: E402
+from workers.reaper import Reaper  # noqa: E402
+from workers.trees_posix import become_subreaper  # noqa: E402
+
+# Small enough to be in every worker's pages; psutil and requests are not.
+PRELOADED = ("shell", "admin")
+LONELY_S = 5.0
+
+
+def address_of(run_dir: str, version: str) -> str:
+    """Return where the zygote of a version listens."""
+    return f"{run_dir}/zygote-{version}.sock"
+
+
+def run(argv: list[str]) -> int:
+    """Entry point of `jackline _zygote ADDRESS STATE_DIR`."""
+    address, state_dir = argv
+    for kind in PRELOADED:
+        __import__(KINDS[kind])
+    become_subreaper()
+    title("jackline-zygote")
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    zygote = Zygote(address, state_dir)
+    gc.collect()
+    gc.freeze()
+    zygote.loop.run()
+    zygote.close()
+    return 0
+
+
+class Zygote:
+    """Forks workers for one agent at a time."""
+
+    def __init__(self, address: str, state_dir: str) -> None:
+        self.loop = Loop()
+        self._state_dir = state_dir
+        self._address = address
+        self._listening = bind(address)
+        self._listener = SocketListener(self.loop, self._listening, _may_dial, self._on_peer)
+        self._agent: Mailbox | None = None
+        self._workers: dict[int, Spawn] = {}
+        self._unread: dict[int, Exited] = {}
+        self._reaper = Reaper()
+        self._reaper.attach(self.loop)
+        self._look_if_lonely()
+
+    def close(self) -> None:
+        """Stop listening; the address goes with it."""
+        self._listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._address)
+
+    def _on_peer(self, peer: Mailbox) -> None:
+        if self._agent is not None:
+            self._agent.close()  # the older one is an agent that died half-way
+        self._agent = peer
+        peer.on_frame = self._on_frame
+        peer.on_closed = lambda _reason: self._on_agent_gone(peer)
+        for exited in list(self._unread.values()):
+            self._send(exited)
+
+    def _on_agent_gone(self, peer: Mailbox) -> None:
+        if self._agent is peer:
+            self._agent = None
+
+    def _look_if_lonely(self) -> None:
+        if self._agent is None and not self._workers and not self._unread:
+            self.loop.stop()
+        self.loop.call_later(LONELY_S, self._look_if_lonely)
+
+    def _send(self, message: FromZygote) -> None:
+        if self._agent is not None:
+            self._agent.put(frames.message_frame(encode(message)))
+
+    def _on_frame(self, kind: int, body: bytes) -> None:
+        try:
+            if kind != frames.MESSAGE:
+                raise FrameError("the zygote takes no data frames")
+            message = decode_to_zygote(body)
+        except (FrameError, msgspec.MsgspecError):
+            if self._agent is not None:
+                self._agent.close()
+                self._agent = None
+            return
+        if isinstance(message, Spawn):
+            self._spawn(message)
+        elif isinstance(message, ForgetExit):
+            self._unread.pop(message.pid, None)
+        elif isinstance(message, Quit):
+            self.loop.stop()
+
+    def _spawn(self, spawn: Spawn) -> None:
+        try:
+            listening = bind(spawn.address)
+            pid = os.fork()
+        except (OSError, WorkersError) as e:
+            self._send(SpawnFailed(job_id=spawn.job_id, error=str(e)))
+            return
+        if pid == 0:
+            self._become_worker(spawn, listening)
+        listening.close()
+        self._workers[pid] = spawn
+        self._reaper.watch(pid, lambda status: self._on_exit(pid, status))
+        self._send(Spawned(job_id=spawn.job_id, pid=pid, start_time=start_time(pid) or 0))
+
+    def _on_exit(self, pid: int, status: int) -> None:
+        spawn = self._workers.pop(pid)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(spawn.address)
+        exited = self._unread[pid] = Exited(job_id=spawn.job_id, pid=pid, status=status)
+        self._send(exited)
+
+    def _become_worker(self, spawn: Spawn, listening: socket.socket) -> None:
+        """Never returns: the child's whole life."""
+        code = 70
+        try:
+            os.setsid()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if self._agent is not None:
+                self._agent.close()
+            self._listener.close()
+            self.loop.close()
+            become_subreaper()
+            title(f"jackline-{spawn.kind}")
+            office = Office(
+                spawn.job_id,
+                spawn.kind,
+                spawn.token,
+                jobs.open_spool(spawn.spool),
+                self._state_dir,
+            )
+            office.listen(listening)
+            code = office.run()
+        finally:
+            os._exit(code)
+
+
+def title(name: str) -> None:
+    """Set the name that `ps` and `top` show (15 bytes)."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write(name[:15])
