@@ -1,0 +1,111 @@
+# One door each: make lint types imports test soak bench docs demo. `make help` tells what they do.
+# Needs Python 3.11 or newer with venv, make and a C compiler; the rest is fetched and kept in
+# .venv/, .venv-wheel/, .venv-supervisor-4.2/, .node/ and build/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(p) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+BIN := .venv/bin
+WHEEL_BIN := .venv-wheel/bin
+HOUSES := agent hub wire workers
+SOURCES := $(shell find $(HOUSES) -name __pycache__ -prune -o \( -type d -o -name '*.py' \) -print)
+# What `tests/system` sees: the repository without the houses, so that they can only be the wheel's.
+INSTALLED := build/installed
+PYTEST ?= $(CURDIR)/$(BIN)/pytest
+PYTEST_ARGS ?=
+
+.PHONY: help lint types imports test test-houses test-processes test-installed soak bench docs demo system node ready clean
+
+help:
+	@echo 'make test     everything: lint, types, imports, docs and all tests'
+	@echo 'make lint     ruff, and ruff format at 100 columns'
+	@echo 'make types    mypy --strict, for linux and for win32'
+	@echo 'make imports  the walls between the houses'
+	@echo 'make soak     the fault and load runs in full size; FAMILY=name for one of them'
+	@echo 'make bench    the benchmarks'
+	@echo 'make docs     the documentation, into docs/_build/html'
+	@echo 'make demo     hub and agent on this machine (comes with the hub)'
+
+ready: .venv/.ready
+
+.venv/.ready: pyproject.toml packaging/locks/dev.txt requirements.txt
+	@[ -n "$(PYTHON)" ] || { echo 'Python 3.11 or newer with venv is needed; set PYTHON=' >&2; exit 1; }
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r packaging/locks/dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
+		--config-settings editable_mode=compat -e . 2>build-editable.log || { cat build-editable.log >&2; exit 1; }
+	@rm -f build-editable.log
+	@touch $@
+
+# The environment of an endpoint, plus the test runner: the lock of the one must not need the other's.
+.venv-wheel/.ready: packaging/locks/dev.txt requirements.txt | .venv/.ready
+	rm -rf .venv-wheel
+	$(BIN)/python -m venv .venv-wheel
+	$(WHEEL_BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	$(WHEEL_BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r packaging/locks/dev.txt
+	@touch $@
+
+.venv-wheel/.installed: $(SOURCES) pyproject.toml .venv-wheel/.ready
+	rm -rf build/lib build/bdist.* build/wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
+	$(WHEEL_BIN)/python -m pip install -q --disable-pip-version-check --no-deps --force-reinstall build/wheel/*.whl
+	@touch $@
+
+# The older supervisor that Debian 12 ships, with an interpreter that has no jackline installed.
+.venv-supervisor-4.2/.ready: packaging/locks/supervisor-4.2.txt | .venv/.ready
+	$(BIN)/python -m venv .venv-supervisor-4.2
+	.venv-supervisor-4.2/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r packaging/locks/supervisor-4.2.txt
+	@touch $@
+
+system:
+	@packaging/system-programs.sh
+
+node: | .venv/.ready system
+	@PYTHON=$(CURDIR)/$(BIN)/python packaging/fetch-node.sh
+
+lint: ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# One cache each: a cache knows one platform.
+types: ready
+	$(BIN)/mypy --platform linux --cache-dir .mypy_cache/linux
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+
+imports: ready
+	$(BIN)/lint-imports
+
+docs: ready
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+test: ready
+	@$(MAKE) --no-print-directory lint types imports docs
+	@$(MAKE) --no-print-directory test-houses test-processes test-installed
+
+test-houses: ready node
+	$(PYTEST) $(PYTEST_ARGS) $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
+
+test-processes: ready node .venv-supervisor-4.2/.ready
+	$(PYTEST) $(PYTEST_ARGS) tests/processes
+
+test-installed: .venv-wheel/.installed node .venv-supervisor-4.2/.ready
+	@mkdir -p $(INSTALLED)
+	@for entry in tests bench docs packaging supervisor.conf pyproject.toml requirements.txt; do ln -sfn ../../$$entry $(INSTALLED)/$$entry; done
+	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest $(PYTEST_ARGS) --installed tests/system
+
+soak: .venv-wheel/.installed node .venv-supervisor-4.2/.ready
+	$(PYTEST) $(PYTEST_ARGS) --soak $(if $(FAMILY),--family $(FAMILY)) --timeout 1800 tests
+
+bench: .venv-wheel/.installed node
+	$(WHEEL_BIN)/python -m bench $(BENCH_ARGS)
+
+demo:
+	@echo 'make demo: hub and agent in one go come with the hub, which is not part of this release' >&2
+	@exit 69
+
+clean:
+	rm -rf .venv .venv-wheel .venv-supervisor-4.2 .node build .mypy_cache .ruff_cache .pytest_cache docs/_build
+	find tests bench -name node_modules -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""What every test meets: the options of `make`, and an environment that is nobody's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.facilities import ROOT
+
+HOUSES = ("agent", "hub", "wire", "workers")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("jackline")
+    group.addoption("--soak", action="store_true", help="fault and load runs only, in full size")
+    group.addoption("--family", help="with --soak: the one family to run")
+    group.addoption(
+        "--installed", action="store_true", help="refuse to run against anything but the wheel"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The Node that packaging/fetch-node.sh took from PyPI, where the system has none.
+    os.environ["PATH"] = f"{ROOT / '.node' / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    # A developer's own agent is none of the tests' business.
+    for name in [name for name in os.environ if name.startswith("JACKLINE_")]:
+        del os.environ[name]
+    if config.getoption("--installed"):
+        _refuse_a_checkout()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep only fault and load runs under --soak, of one family if one is named."""
+    if not config.getoption("--soak"):
+        return
+    wanted = config.getoption("--family")
+    families = {item: item.get_closest_marker("family") for item in items}
+    kept = [
+        item
+        for item, marker in families.items()
+        if marker is not None and wanted in (None, marker.args[0])
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether fault and load runs have their full size: `kills = 280 if soak else 25`."""
+    return bool(request.config.getoption("--soak"))
+
+
+def _refuse_a_checkout() -> None:
+    site = Path(sysconfig.get_path("purelib"))
+    for house in HOUSES:
+        spec = importlib.util.find_spec(house)
+        if spec is None or spec.origin is None or site not in Path(spec.origin).parents:
+            pytest.exit(f"{house} is not the installed wheel's: {spec}", returncode=4)
