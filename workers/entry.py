@@ -29,7 +29,6 @@ from workers.messages import (
     Hello,
     Log,
     Result,
-    Running,
     Spec,
     Start,
     ToAgent,
@@ -51,7 +50,6 @@ KINDS = {
     "telemetry": "workers.telemetry.worker",
     "tail": "workers.files.worker",
     "listing": "workers.files.worker",
-    "probe": "workers.probe.worker",
 }
 
 
@@ -69,7 +67,6 @@ class Office:
         self._spool_fd = spool_fd
         self._mailbox: Mailbox | None = None
         self._worker: Worker | None = None
-        self._child_pid: int | None = None
         self._result: Result | None = None
         self._ending = False
         self._progress = 0
@@ -94,8 +91,6 @@ class Office:
         self.loop.stop()
 
     def send(self, message: ToAgent) -> None:
-        if isinstance(message, Running):
-            self._child_pid = message.child_pid
         self._put(frames.message_frame(encode(message)))
 
     def send_data(self, stream: int, offset: int, data: bytes) -> None:
@@ -147,14 +142,16 @@ class Office:
             self.send(Finished(result=self._result))
 
     def _hello(self) -> Hello:
-        offset, kept_from = (0, 0) if self._worker is None else self._worker.position()
+        child_pid, offset, kept_from = (
+            (None, 0, 0) if self._worker is None else self._worker.position()
+        )
         return Hello(
             kind=self._kind,
             job_id=self.job_id,
             pid=os.getpid(),
             started=self._worker is not None,
             finished=self._result is not None,
-            child_pid=self._child_pid,
+            child_pid=child_pid,
             offset=offset,
             kept_from=kept_from,
         )

@@ -18,7 +18,7 @@ STREAM_TERMINAL = 0
 STREAM_STDOUT = 1
 STREAM_STDERR = 2
 
-Kind = Literal["shell", "admin", "keys", "telemetry", "tail", "listing", "probe"]
+Kind = Literal["shell", "admin", "keys", "telemetry", "tail", "listing"]
 
 
 class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defaults=True):
@@ -90,13 +90,7 @@ class ListingSpec(_Mail, tag="listing", frozen=True, kw_only=True):
     max_entries: int = 5_000
 
 
-class ProbeSpec(_Mail, tag="probe", frozen=True, kw_only=True):
-    """A job that only exists to be tested and killed; run by the test-suite and `doctor`."""
-
-    behaviour: str = "idle"
-
-
-Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec | ProbeSpec
+Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec
 
 
 class Dial(_Mail, tag="dial", frozen=True, kw_only=True):
