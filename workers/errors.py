@@ -15,6 +15,10 @@ class AccountError(WorkersError):
     """The account does not exist, or this process may not become it: refuse the job (`no_user`)."""
 
 
+class CommandLineError(WorkersError):
+    """The text is no command that can be run without a shell: refuse it (126, `bad_command`)."""
+
+
 class ConfinementError(WorkersError):
     """A confined kind could not be confined at all: the worker must not go on."""
 
