@@ -5,18 +5,20 @@ Source: contract 1.2, 1.7, 1.9. What is said while connecting is in `wire.connec
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from wire import limits
-from wire.fields import Name, Payload, Stamp
+from wire.fields import LISTED, Name, Payload, Stamp
 
 FeatureList = Annotated[tuple[Name, ...], Meta(max_length=limits.MAX_FEATURES)]
 
 
 class HelloAck(Payload, frozen=True, kw_only=True):
     """The connection is good. A foreign server sends `{}`, null or nothing at all."""
+
+    OURS: ClassVar = {"features": LISTED, "server_ts": LISTED}
 
     features: FeatureList | None = None
     server_ts: int | float | None = None
