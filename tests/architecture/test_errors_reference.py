@@ -1,0 +1,45 @@
+"""docs/reference/errors.rst lists every error and every reason that a peer may be told."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.facilities import ROOT
+from wire import reasons
+
+PAGE = (ROOT / "docs" / "reference" / "errors.rst").read_text(encoding="utf-8")
+HOUSES = ("agent", "hub", "wire", "workers")
+
+
+def defined() -> set[str]:
+    return {
+        node.name
+        for house in HOUSES
+        for path in (ROOT / house).rglob("errors.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+    }
+
+
+def listed() -> dict[str, str]:
+    """Return name -> its indented entry."""
+    entries = re.findall(r"^``(\w+Error)``\n((?:[ ]+.*\n|\n(?=[ ]))+)", PAGE, re.MULTILINE)
+    return dict(entries)
+
+
+def test_page_lists_every_error_and_no_other() -> None:
+    assert set(listed()) == defined()
+
+
+@pytest.mark.parametrize("name", sorted(listed()))
+def test_entry_has_cause_code_and_cure(name: str) -> None:
+    for field in (":Cause:", ":Code:", ":Cure:"):
+        assert re.search(rf"{field} \S", listed()[name]), f"{name} lacks {field}"
+
+
+@pytest.mark.parametrize("reason", [*reasons.Reason, *reasons.BusyDetail])
+def test_page_explains_every_reason(reason: str) -> None:
+    assert f"``{reason}``" in PAGE
