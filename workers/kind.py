@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from workers.loop import Loop
-from workers.messages import Result, Spec, ToAgent, ToWorker
+from workers.messages import End, Result, Spec, ToAgent, ToWorker
 
 
 class Desk(Protocol):
@@ -83,3 +83,32 @@ class Worker(Protocol):
 
         Written to the spool with the final result. A kind without a stream returns (0, b"").
         """
+
+
+class StreamlessWorker:
+    """The half of a Worker that a kind without a terminal, and without output bytes, shares."""
+
+    def on_data(self, data: bytes) -> None:  # noqa: ARG002 - the Protocol's
+        return None
+
+    def on_message(self, message: ToWorker) -> None:
+        if isinstance(message, End):
+            self.end(message.reason)
+
+    def on_attached(self) -> None:
+        return None
+
+    def on_detached(self) -> None:
+        return None
+
+    def on_room(self) -> None:
+        return None
+
+    def end(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def position(self) -> tuple[int | None, int, int]:
+        return None, 0, 0
+
+    def unread(self) -> tuple[int, bytes]:
+        return 0, b""
