@@ -1,39 +1,19 @@
-"""Find Node and the packages that packaging/fetch-node.sh installed.
-
-Rule: what is missing skips a test on a laptop and fails it in CI.
-"""
+"""Find Node and the packages that `make node` fetched."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from tests import facilities
 
 
 def node_program() -> str:
-    """Return the path of a Node executable.
-
-    Raises:
-        pytest.skip.Exception: There is none, and this is not CI.
-        RuntimeError: There is none, and this is CI.
-    """
-    beside = Path(sys.executable).parent / "node"
-    found = shutil.which("node") or (str(beside) if beside.exists() else None)
-    return found or _missing("Node is missing: run packaging/fetch-node.sh")
+    """Return the path of a Node executable; skips or fails like every facility."""
+    fetched_node = facilities.ROOT / ".node/bin/node"
+    return str(fetched_node) if fetched_node.exists() else facilities.require("node")
 
 
 def fetched(folder: Path) -> Path:
-    """Return `folder` once its node_modules are there; raises like node_program."""
-    if not (folder / "node_modules").is_dir():
-        _missing(f"{folder.name}/node_modules is missing: run packaging/fetch-node.sh")
+    """Return `folder` once its node_modules are there; skips or fails like every facility."""
+    facilities.require_path(folder / "node_modules", "make node")
     return folder
-
-
-def _missing(sentence: str) -> NoReturn:
-    if os.environ.get("CI"):
-        raise RuntimeError(sentence)
-    pytest.skip(sentence)
