@@ -8,6 +8,7 @@ and the unread output are spooled. Source: architecture, "Endpoint processes".
 
 from __future__ import annotations
 
+import faulthandler
 import hmac
 import importlib
 import os
@@ -29,10 +30,11 @@ from workers.messages import (
     Hello,
     Log,
     Result,
-    Spec,
+    Spawn,
     Start,
     ToAgent,
     decode_to_worker,
+    decode_to_zygote,
     encode,
 )
 from workers.queues import Mailbox, listen
@@ -81,6 +83,9 @@ class Office:
     def run(self) -> int:
         """Work until the job is over and its result is safe; return the exit code."""
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_threadsafe(self._on_terminate))
+        if hasattr(signal, "SIGUSR2"):
+            # A hung worker's stack goes where its result would: the agent reads it there.
+            faulthandler.register(signal.SIGUSR2, self._spool_fd, all_threads=True)
         self.loop.run()
         return self.exit_code
 
@@ -259,6 +264,23 @@ class Office:
             self._worker.end("worker_died")
         else:
             self.leave()
+
+
+def run(argv: list[str]) -> int:
+    """Entry point of `jackline _worker STATE_DIR`: a worker without a zygote.
+
+    The Spawn request comes on standard input, so that the token is in no argument; a line on
+    standard output says that the worker listens.
+    """
+    (state_dir,) = argv
+    spawn = decode_to_zygote(sys.stdin.buffer.read())
+    if not isinstance(spawn, Spawn):
+        return 64
+    spool_fd = jobs.open_spool(spawn.spool)
+    office = Office(spawn.job_id, spawn.kind, spawn.token, spool_fd, state_dir)
+    office.listen(spawn.address)
+    print("listening", flush=True)
+    return office.run()
 
 
 def become(account: str) -> None:

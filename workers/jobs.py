@@ -32,11 +32,11 @@ _O_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a new agent must know to find, trust and describe a job.
 
-    `wire` is what the family needs to answer the server (session, token, command …); `restarts`
-    counts worker restarts by an admin, under which the id stays the same.
+    `wire` is what the family needs to answer the server (session, token, command …).
     """
 
-    job_id: str
+    job_id: str  # of this one process: worker_id and a random part; names files, marks children
+    worker_id: str  # what admins see; stays the same when the worker is restarted or adopted
     kind: str
     key: str  # the server's name for it: session, jobId, user …
     pid: int
@@ -45,7 +45,6 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     token: bytes
     lease_s: float | None = None
-    restarts: int = 0
     wire: dict[str, Any] = {}
 
 
@@ -62,8 +61,8 @@ _records = msgspec.msgpack.Decoder(JobRecord)
 _spools = msgspec.msgpack.Decoder(Spool)
 
 
-def job_id_of(kind: str, key: str) -> str:
-    """Return the stable, printable id of a job: what `jackline worker list` shows.
+def worker_id_of(kind: str, key: str) -> str:
+    """Return the stable, printable id of a job's worker: what `jackline worker list` shows.
 
     Two keys never share one in practice (64 bits of SHA-256), and no text of a server becomes
     part of a file name.
@@ -88,8 +87,8 @@ def spool_path(state_dir: str, job_id: str) -> Path:
     return directory(state_dir) / f"{job_id}.spool"
 
 
-def write_record(state_dir: str, record: JobRecord) -> None:
-    """Store a record so that it survives a power cut.
+def place_record(state_dir: str, record: JobRecord) -> None:
+    """Write a record so that the next agent finds it; `sync_records` makes it survive a power cut.
 
     Raises:
         RecordError: it cannot be written (disk full, read-only): do not begin the job.
@@ -100,14 +99,32 @@ def write_record(state_dir: str, record: JobRecord) -> None:
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _O_NOFOLLOW, 0o600)
         try:
             os.write(fd, _encoder.encode(record))
-            os.fsync(fd)
         finally:
             os.close(fd)
         os.replace(fresh, path)
-        _sync_directory(path.parent)
     except OSError as e:
         with contextlib.suppress(OSError):
             fresh.unlink()
+        raise RecordError(f"{path.name}: {e.strerror}") from e
+
+
+def sync_record(state_dir: str, job_id: str) -> None:
+    """Make a placed record survive a power cut.
+
+    Raises:
+        RecordError: the disk refuses.
+    """
+    path = record_path(state_dir, job_id)
+    try:
+        fd = os.open(path, os.O_RDWR | _O_NOFOLLOW)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        _sync_directory(path.parent)
+    except FileNotFoundError:
+        return  # the job is over already
+    except OSError as e:
         raise RecordError(f"{path.name}: {e.strerror}") from e
 
 

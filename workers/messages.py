@@ -316,6 +316,12 @@ class Quit(_Mail, tag="quit", frozen=True, kw_only=True):
 ToZygote = Spawn | ForgetExit | Quit
 
 
+class Ready(_Mail, tag="ready", frozen=True, kw_only=True):
+    """First frame to every agent that dials."""
+
+    pid: int
+
+
 class Spawned(_Mail, tag="spawned", frozen=True, kw_only=True):
     job_id: str
     pid: int
@@ -335,7 +341,7 @@ class Exited(_Mail, tag="exited", frozen=True, kw_only=True):
     status: int
 
 
-FromZygote = Spawned | SpawnFailed | Exited
+FromZygote = Ready | Spawned | SpawnFailed | Exited
 
 
 _encoder = msgspec.msgpack.Encoder()

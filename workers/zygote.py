@@ -30,6 +30,7 @@ from workers.messages import (
     ForgetExit,
     FromZygote,
     Quit,
+    Ready,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -56,15 +57,19 @@ def address_of(run_dir: str, version: str) -> str:
 
 
 def run(argv: list[str]) -> int:
-    """Entry point of `jackline _zygote ADDRESS STATE_DIR`."""
-    address, state_dir = argv
+    """Entry point of `jackline _zygote FD ADDRESS STATE_DIR`.
+
+    FD is the socket that the agent has bound to ADDRESS and listens on already: it can dial before
+    this process is up.
+    """
+    listening_fd, address, state_dir = argv
     for kind in PRELOADED:
         __import__(KINDS[kind])
     become_subreaper()
     title("jackline-zygote")
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    zygote = Zygote(address, state_dir)
+    zygote = Zygote(socket.socket(fileno=int(listening_fd)), address, state_dir)
     gc.collect()
     gc.freeze()
     zygote.loop.run()
@@ -75,12 +80,11 @@ def run(argv: list[str]) -> int:
 class Zygote:
     """Forks workers for one agent at a time."""
 
-    def __init__(self, address: str, state_dir: str) -> None:
+    def __init__(self, listening: socket.socket, address: str, state_dir: str) -> None:
         self.loop = Loop()
         self._state_dir = state_dir
         self._address = address
-        self._listening = bind(address)
-        self._listener = SocketListener(self.loop, self._listening, _may_dial, self._on_peer)
+        self._listener = SocketListener(self.loop, listening, _may_dial, self._on_peer)
         self._agent: Mailbox | None = None
         self._workers: dict[int, Spawn] = {}
         self._unread: dict[int, Exited] = {}
@@ -100,6 +104,7 @@ class Zygote:
         self._agent = peer
         peer.on_frame = self._on_frame
         peer.on_closed = lambda _reason: self._on_agent_gone(peer)
+        self._send(Ready(pid=os.getpid()))
         for exited in list(self._unread.values()):
             self._send(exited)
 

@@ -1,0 +1,135 @@
+"""The one place where concurrency and rates are counted, and where a place is given back once.
+
+`admin.maxConcurrent` is one limit over shells and admin commands. A shell that finds no place is
+refused; a command waits in line, at most its own timeout. Rates count requests, refused ones too.
+Source: contract 1.3, 1.4; architecture "Fairness and pressure".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from workers.loop import Loop, Timer
+
+
+class Place:
+    """A held place; `release` is idempotent, so that no path can give it back twice."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots: Slots | None = slots
+
+    def release(self) -> None:
+        if self._slots is not None:
+            slots, self._slots = self._slots, None
+            slots._on_release()
+
+
+class Waiting:
+    """A request in line; `cancel` takes it out."""
+
+    def __init__(self, on_place: Callable[[Place], object], timer: Timer) -> None:
+        self.on_place: Callable[[Place], object] | None = on_place
+        self._timer = timer
+
+    def cancel(self) -> None:
+        self.on_place = None
+        self._timer.cancel()
+
+
+class Slots:
+    """`limit` places, a first-come line for those who wait."""
+
+    def __init__(self, loop: Loop, limit: int) -> None:
+        self._loop = loop
+        self.limit = limit
+        self.taken = 0
+        self._line: deque[Waiting] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many are in line."""
+        return sum(1 for each in self._line if each.on_place is not None)
+
+    def take(self) -> Place | None:
+        """Return a place, or None when all are taken or somebody waits already."""
+        if self.taken >= self.limit or self.waiting:
+            return None
+        self.taken += 1
+        return Place(self)
+
+    def force(self) -> Place:
+        """Return a place beyond the limit: for a job that was adopted, not admitted."""
+        self.taken += 1
+        return Place(self)
+
+    def wait(
+        self,
+        timeout_s: float,
+        on_place: Callable[[Place], object],
+        on_timeout: Callable[[], object],
+    ) -> Waiting:
+        """Stand in line: exactly one of the callbacks comes, unless the Waiting is cancelled."""
+
+        def timed_out() -> None:
+            waiting.on_place = None
+            on_timeout()
+
+        waiting = Waiting(on_place, self._loop.call_later(timeout_s, timed_out))
+        self._line.append(waiting)
+        self._loop.call_soon(self._serve)
+        return waiting
+
+    def _on_release(self) -> None:
+        self.taken -= 1
+        self._loop.call_soon(self._serve)
+
+    def _serve(self) -> None:
+        while self._line and self.taken < self.limit:
+            waiting = self._line.popleft()
+            on_place = waiting.on_place
+            if on_place is not None:
+                waiting.cancel()
+                self.taken += 1
+                on_place(Place(self))
+
+
+class RateLimit:
+    """At most `most` requests in a sliding window of `window_s`; `most` 0 is no limit."""
+
+    def __init__(self, clock: Callable[[], float], most: int, window_s: float) -> None:
+        self._clock = clock
+        self._most = most
+        self._window_s = window_s
+        self._times: deque[float] = deque(maxlen=max(most, 1))
+
+    def admits(self) -> bool:
+        """Count one request; False: it is one too many."""
+        if self._most <= 0:
+            return True
+        now = self._clock()
+        if len(self._times) == self._most and now - self._times[0] < self._window_s:
+            return False
+        self._times.append(now)
+        return True
+
+
+class TokenBucket:
+    """`rate` per second with bursts of `burst`: for control requests of a link."""
+
+    def __init__(self, clock: Callable[[], float], rate: float, burst: int) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = float(burst)
+        self._tokens = float(burst)
+        self._at = clock()
+
+    def admits(self) -> bool:
+        """Take one token, if there is one."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

@@ -1,0 +1,351 @@
+"""One worker process as the agent sees it: its mailbox, its state, its beat, its death.
+
+Rules: only the core thread touches it; it is reaped exactly once, when its process is dead and
+everything it had written was read; its owner hears either the job's final result or `on_gone`,
+never both. Source: architecture, "Endpoint processes" and "Hang detection".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+
+from workers import frames
+from workers.errors import FrameError, MailboxError, MailboxFullError
+from workers.jobs import JobRecord
+from workers.loop import Loop
+from workers.messages import (
+    Beat,
+    Dial,
+    Finished,
+    Forget,
+    Hello,
+    Result,
+    Running,
+    Start,
+    ToAgent,
+    ToWorker,
+    decode_to_agent,
+    encode,
+)
+from workers.queues import Mailbox, dial
+
+State = Literal["STARTING", "RUNNING", "STOPPING", "EXITED"]
+
+REDIAL_S = 0.1
+REDIALS = 50
+EXIT_REPORT_S = 0.1
+
+
+class Owner(Protocol):
+    """The family that a worker works for."""
+
+    def on_ready(self, worker: Worker, hello: Hello) -> None:
+        """The worker answers: for the first time, or again after this agent has adopted it."""
+
+    def on_mail(self, worker: Worker, message: ToAgent) -> None:
+        """Anything but Hello, Beat, Running and Finished."""
+
+    def on_output(self, worker: Worker, stream: int, offset: int, data: bytes) -> None:
+        """Raw output; `offset` is its first byte's."""
+
+    def on_finished(self, worker: Worker, result: Result) -> None:
+        """The final result, once. Call `worker.forget()` when it is stored."""
+
+    def on_gone(self, worker: Worker, gone: Gone) -> None:
+        """The process is dead and gave no result."""
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a worker is dead; `signal` and `code` where they could be known."""
+
+    reason: str
+    signal: int | None = None
+    code: int | None = None
+    detail: str | None = None
+
+
+class Worker:
+    """See the module. Made by `agent.pool`, in state STARTING, before its process exists."""
+
+    def __init__(
+        self, loop: Loop, record: JobRecord, owner: Owner, on_reaped: Callable[[Worker], None]
+    ) -> None:
+        self.record = record
+        self.owner = owner
+        self.state: State = "STARTING"
+        self.started_s = loop.clock()
+        self.last_beat_s: float | None = None
+        self.progress = 0
+        self.progress_s = loop.clock()
+        self.child_pid: int | None = None
+        self.result: Result | None = None
+        self.doom: Gone | None = None  # why we are killing it
+        self._loop = loop
+        self._on_reaped = on_reaped
+        self._mailbox: Mailbox | None = None
+        self._pidfd: int | None = None
+        self._unsent: list[bytes] = []
+        self._cleared = False  # the record is placed: Start and what follows may go out
+        self._dead = False
+        self._status: int | None = None
+        self._redials = 0
+        self._forgotten = False
+
+    @property
+    def id(self) -> str:
+        """What admins call it; stable across adoption and restart."""
+        return self.record.worker_id
+
+    @property
+    def pid(self) -> int:
+        """Of the worker process; 0 before it exists."""
+        return self.record.pid
+
+    @property
+    def is_connected(self) -> bool:
+        """Does it have a mailbox?"""
+        return self._mailbox is not None
+
+    @property
+    def has_beaten(self) -> bool:
+        """Has it ever said that it is alive?"""
+        return self.last_beat_s is not None
+
+    def send(self, message: ToWorker) -> None:
+        """Queue a message; kept until the worker may start."""
+        self._put(frames.message_frame(encode(message)))
+
+    def send_data(self, data: bytes) -> None:
+        """Queue terminal input, split to what a frame may hold."""
+        step = frames.MAX_BODY_BYTES // 2
+        for start in range(0, len(data), step):
+            self._put(frames.data_frame(0, 0, data[start : start + step]))
+
+    def forget(self) -> None:
+        """The final result is stored: the worker may go."""
+        self._forgotten = True
+        self.state = "STOPPING"
+        self._put(frames.message_frame(encode(Forget())))
+
+    def launch(self, record: JobRecord) -> None:
+        """Its process exists: watch it and dial it."""
+        self.record = record
+        self._watch()
+        self.dial()
+
+    def adopt(self) -> None:
+        """Dial the process of an earlier agent's record."""
+        self._cleared = True
+        self._watch()
+        self.dial()
+
+    def clear(self, start: Start) -> None:
+        """The record is where the next agent finds it: let the job begin."""
+        self._cleared = True
+        held, self._unsent = self._unsent, []
+        self._put(frames.message_frame(encode(start)))
+        for frame in held:
+            self._put(frame)
+
+    def dial(self) -> None:
+        """Connect to its mailbox, again and again for 5 s."""
+        if self._dead or self._mailbox is not None:
+            return
+        try:
+            mailbox = dial(self._loop, self.record.address, _is_possible)
+        except MailboxError as e:
+            self._redials += 1
+            if self._redials > REDIALS:
+                self.kill(Gone(reason="worker_died", detail=f"ipc_protocol: {e}"))
+            else:
+                self._loop.call_later(REDIAL_S, self.dial)
+            return
+        self._mailbox = mailbox
+        mailbox.on_frame = self._on_frame
+        mailbox.on_closed = self._on_closed
+        mailbox.put(frames.message_frame(encode(Dial(token=self.record.token))))
+        if self._cleared:
+            held, self._unsent = self._unsent, []
+            for frame in held:
+                mailbox.put(frame)
+
+    def kill(self, gone: Gone) -> None:
+        """Kill the process (not its children: the pool does that); reported as `gone`."""
+        self.doom = self.doom or gone
+        self.state = "STOPPING"
+        if self._pidfd is not None:
+            import signal
+
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        elif self.pid and not self._dead:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, 9)
+
+    def abandon(self) -> None:
+        """SIGKILL does not end it (it hangs in the kernel): count it as gone all the same."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox = None
+        self._on_death()
+        self._settle_without_report()
+
+    def note_exit(self, status: int) -> None:
+        """The zygote reports how it ended: -n by signal n, else its exit code."""
+        self._status = status
+        if self._dead:
+            self._settle()
+        elif self._pidfd is None:
+            self._on_death()
+
+    def fail(self, reason: str, detail: str) -> None:
+        """It never came to life."""
+        self._dead = True
+        self.doom = Gone(reason=reason, detail=detail)
+        self._settle()
+
+    def _watch(self) -> None:
+        """A pidfd in the loop tells of the death at once, also of a process that is not our child.
+
+        Without pidfds the closed mailbox tells, and the zygote's report.
+        """
+        if not hasattr(os, "pidfd_open"):
+            return
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            self._on_death()
+        except OSError:
+            return
+        else:
+            self._loop.set_reader(self._pidfd, self._on_death)
+
+    def _put(self, frame: bytes) -> None:
+        if self._mailbox is None or not self._cleared:
+            if not self._dead:
+                self._unsent.append(frame)
+            return
+        try:
+            self._mailbox.put(frame)
+        except MailboxFullError as e:
+            self.kill(Gone(reason="worker_stalled", detail=str(e)))
+
+    def _on_frame(self, kind: int, body: bytes) -> None:
+        if kind == frames.DATA:
+            try:
+                stream, offset, data = frames.parse_data(body)
+            except FrameError as e:
+                self._break(str(e))
+                return
+            self.owner.on_output(self, stream, offset, data)
+            return
+        try:
+            message = decode_to_agent(body)
+        except msgspec.MsgspecError as e:
+            self._break(str(e))
+            return
+        match message:
+            case Beat():
+                self._on_beat(message.progress)
+            case Hello():
+                self._on_hello(message)
+            case Running():
+                self.child_pid = message.child_pid
+            case Finished():
+                self._on_finished(message.result)
+            case _:
+                self.owner.on_mail(self, message)
+
+    def _on_hello(self, hello: Hello) -> None:
+        if hello.job_id != self.record.job_id:
+            self._break("another job answers")
+            return
+        self._redials = 0
+        self.child_pid = hello.child_pid
+        if self.state == "STARTING":
+            self.state = "RUNNING"
+        self._on_beat(self.progress)
+        self.owner.on_ready(self, hello)
+
+    def _on_beat(self, progress: int) -> None:
+        self.last_beat_s = self._loop.clock()
+        if progress != self.progress:
+            self.progress, self.progress_s = progress, self.last_beat_s
+
+    def _on_finished(self, result: Result) -> None:
+        if self.result is None:
+            self.result = result
+            self.owner.on_finished(self, result)
+
+    def _break(self, detail: str) -> None:
+        """It does not speak our language: nothing it says can be trusted any more."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox = None
+        self.kill(Gone(reason="worker_died", detail=f"ipc_protocol: {detail}"))
+
+    def _on_closed(self, reason: str) -> None:
+        """All that it wrote has been read. Dead, or about to be, or it lost patience with us."""
+        self._mailbox = None
+        if reason.startswith("ipc_protocol"):
+            self.kill(Gone(reason="worker_died", detail=reason))
+        if self._dead:
+            self._settle()
+        elif self._pidfd is None and not hasattr(os, "pidfd_open"):
+            self._on_death()
+        else:
+            self._loop.call_later(REDIAL_S, self.dial)
+
+    def _on_death(self) -> None:
+        if self._dead:
+            return
+        self._dead = True
+        if self._pidfd is not None:
+            self._loop.forget(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        if self._status is None:
+            self._loop.call_later(EXIT_REPORT_S, self._settle_without_report)
+        self._settle()
+
+    def _settle_without_report(self) -> None:
+        if self._mailbox is not None:
+            # Its end of the mailbox was inherited by somebody; what was in it has been read.
+            self._mailbox.close()
+            self._mailbox = None
+        self._status = self._status if self._status is not None else 0
+        self._settle()
+
+    def _settle(self) -> None:
+        """Reap: dead, mailbox read to its end, exit reported (or waited for long enough)."""
+        if self.state == "EXITED" or self._mailbox is not None:
+            return
+        if self._status is None and self.doom is None:
+            return
+        self.state = "EXITED"
+        self._unsent.clear()
+        if self.result is None:
+            self.owner.on_gone(self, self._gone())
+        self._on_reaped(self)
+
+    def _gone(self) -> Gone:
+        status = self._status
+        signal_number = -status if status is not None and status < 0 else None
+        if self.doom is not None:
+            return Gone(
+                reason=self.doom.reason,
+                signal=signal_number,
+                code=self.doom.code,
+                detail=self.doom.detail,
+            )
+        return Gone(reason="worker_died", signal=signal_number)
+
+
+def _is_possible(_pid: int, uid: int) -> bool:
+    """A listener that the zygote bound carries the zygote's user, which is ours."""
+    return uid in (0, os.getuid()) if hasattr(os, "getuid") else True
