@@ -6,6 +6,8 @@ lists them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class WorkersError(Exception):
     """Base of every error that this house raises on purpose."""
@@ -37,6 +39,29 @@ class MailboxFullError(MailboxError):
 
 class PeerError(MailboxError):
     """Who answers at an address is not who the job's record names: do not talk to it."""
+
+
+@dataclass(frozen=True)
+class PolicyFault:
+    """One thing that is wrong with a policy: the dotted key, why, what stands there and where."""
+
+    key: str
+    reason: str
+    value: str | None = None
+    source: str | None = None
+
+    def __str__(self) -> str:
+        value = f" = {self.value}" if self.value is not None else ""
+        source = f" ({self.source})" if self.source else ""
+        return f"{self.key}{value}: {self.reason}{source}"
+
+
+class PolicyError(WorkersError):
+    """The policy cannot be used: print `faults`, one line each, and exit 78."""
+
+    def __init__(self, faults: list[PolicyFault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
 
 
 class RecordError(WorkersError):
