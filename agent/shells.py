@@ -1,0 +1,472 @@
+"""Shell sessions: from `shell_start` to the one `shell_closed`.
+
+Rules: a live session is never started twice; every refusal is a `shell_closed`; the final follows
+the last output and is stored before the worker may forget it; what a worker reads ahead is bounded
+by credit, the hub's where it has the feature, else what has left our own send queue.
+Source: contract 1.2, 1.3, 1.7 (`credit`, `resume`, `base64`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.limits import Place, Slots
+from agent.log import Log
+from agent.pool import Pool
+from agent.shell_output import OutputEncoder
+from agent.uplink import Uplink
+from agent.worker import Gone, Worker
+from wire import features
+from wire.connect import JobState
+from wire.limits import CREDIT_INITIAL_BYTES
+from wire.reasons import BusyDetail, Reason
+from wire.shell import (
+    ShellAck,
+    ShellClose,
+    ShellClosed,
+    ShellCredit,
+    ShellGap,
+    ShellInput,
+    ShellOutput,
+    ShellResize,
+    ShellResume,
+    ShellStart,
+)
+from workers.jobs import JobRecord, Spool
+from workers.loop import Loop, Timer
+from workers.messages import (
+    Acked,
+    Credit,
+    End,
+    Gap,
+    Hello,
+    Linked,
+    Replay,
+    Resize,
+    Result,
+    ShellEnded,
+    ShellSpec,
+    ToAgent,
+)
+
+OWN_WINDOW_BYTES = 256 << 10  # in our send queue, for a server without `credit`
+CLOSE_PATIENCE_S = 3.0
+RESUME_PATIENCE_S = 10.0
+RESTART_PATIENCE_S = 1.0
+
+
+@dataclass(eq=False)
+class Session:
+    """One accepted session."""
+
+    key: str
+    spec: ShellSpec
+    run_as: str | None
+    place: Place
+    worker: Worker
+    encoder: OutputEncoder
+    ended: ShellEnded | None = None
+    finished: bool = False  # the final is with the outbox
+    flowing: bool = False  # its output may go out on this link
+    drained: int = 0  # offset below which everything has left us
+    restarting: bool = False
+    resume_timer: Timer | None = field(default=None, repr=False)
+
+
+class Shells:
+    """The family; see the module.
+
+    Args:
+        slots: shared with commands.
+        admit: why a start is refused: (reason, detail), or None.
+        make_spec: the machine's shell for this request.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        pool: Pool,
+        uplink: Uplink,
+        slots: Slots,
+        admit: Callable[[], tuple[str, str | None] | None],
+        make_spec: Callable[[ShellStart], tuple[ShellSpec, str | None]],
+        detached_timeout_s: float,
+        log: Log,
+    ) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._uplink = uplink
+        self._slots = slots
+        self._admit = admit
+        self._make_spec = make_spec
+        self._detached_timeout_s = detached_timeout_s
+        self._log = log
+        self._sessions: dict[str, Session] = {}
+        self._by_worker: dict[str, Session] = {}
+        self._detached: Timer | None = None
+
+    def on_start(self, message: ShellStart) -> None:
+        """Open a session, or refuse it with a `shell_closed`."""
+        if message.session in self._sessions:
+            self._log.warning("shell_start on a live session ignored")
+            return
+        refused = self._admit()
+        if refused is not None:
+            self.refuse(message.session, *refused)
+            return
+        place = self._slots.take()
+        if place is None:
+            self.refuse(message.session, Reason.BUSY, BusyDetail.MAX_CONCURRENT)
+            return
+        spec, run_as = self._make_spec(message)
+        self._open(message.session, spec, run_as, place)
+
+    def on_input(self, message: ShellInput) -> None:
+        """Type into a session; an unknown one is nothing."""
+        session = self._sessions.get(message.session)
+        if session is not None and session.ended is None:
+            session.worker.send_data(message.data.encode())
+
+    def on_resize(self, message: ShellResize) -> None:
+        """Change a session's size."""
+        session = self._sessions.get(message.session)
+        if session is not None and session.ended is None:
+            session.worker.send(Resize(cols=message.cols, rows=message.rows))
+
+    def on_close(self, message: ShellClose) -> None:
+        """End a session's whole process tree."""
+        self.end(message.session, Reason.CLOSED)
+
+    def on_credit(self, message: ShellCredit) -> None:
+        """The consumer takes more."""
+        session = self._sessions.get(message.session)
+        if session is not None and features.CREDIT in self._uplink.features:
+            session.worker.send(Credit(bytes=message.bytes))
+
+    def on_ack(self, message: ShellAck) -> None:
+        """The consumer has everything below an offset."""
+        session = self._sessions.get(message.session)
+        if session is not None and features.RESUME in self._uplink.features:
+            session.worker.send(Acked(offset=message.offset))
+
+    def on_resume(self, message: ShellResume) -> None:
+        """Send again from an offset."""
+        session = self._sessions.get(message.session)
+        if session is not None and features.RESUME in self._uplink.features:
+            self._flow(session, message.offset)
+
+    def end(self, key: str, reason: str) -> None:
+        """End a session for a reason; unknown or ended already: nothing."""
+        session = self._sessions.get(key)
+        if session is None or session.ended is not None:
+            return
+        worker = session.worker
+        worker.send(End(reason=reason))
+        self._loop.call_later(CLOSE_PATIENCE_S, lambda: _insist(worker, reason))
+
+    def refuse(self, key: str, reason: str, detail: str | None = None) -> None:
+        """Answer a start that did not become a session."""
+        self._uplink.control(ShellClosed(session=key, reason=reason, detail=detail))
+
+    def on_link_up(self) -> None:
+        """Let output go on: at once to a server that cannot say from where, else when it asks."""
+        if self._detached is not None:
+            self._detached.cancel()
+            self._detached = None
+        for session in self._sessions.values():
+            self._reattach(session)
+
+    def on_link_down(self) -> None:
+        """Stop sending; the terminals go on into their rings."""
+        for session in self._sessions.values():
+            self._halt(session)
+        if self._detached is None:
+            self._detached = self._loop.call_later(self._detached_timeout_s, self._on_detached)
+
+    def on_drained(self, key: str, cost: int) -> None:
+        """That much of a session's output has left our send queue."""
+        session = self._sessions.get(key)
+        if session is None or not session.flowing:
+            return
+        session.drained += cost
+        if features.RESUME not in self._uplink.features:
+            session.worker.send(Acked(offset=session.drained))
+        if features.CREDIT not in self._uplink.features:
+            session.worker.send(Credit(bytes=cost))
+
+    def states(self) -> list[JobState]:
+        """For the CONNECT packet: what this endpoint still has."""
+        return [
+            JobState(
+                id=session.key,
+                kind="shell",
+                state="running" if session.ended is None else "finished",
+                offset=session.encoder.offset,
+            )
+            for session in self._sessions.values()
+            if not session.finished
+        ]
+
+    def restart(self, worker_id: str) -> bool:
+        """Give a session a new terminal under the same name; told in its output."""
+        session = next((s for s in self._sessions.values() if s.worker.id == worker_id), None)
+        if session is None or session.ended is not None or session.restarting:
+            return False
+        session.restarting = True
+        self.end(session.key, "restart")
+        return True
+
+    def adopt(self, worker: Worker, record: JobRecord) -> None:
+        """Go on with a session of an earlier agent."""
+        spec = _spec_of(record)
+        self._register(record.key, spec, record.wire.get("run_as"), self._slots.force(), worker)
+
+    def recover(
+        self, record: JobRecord, spool: Spool | None, on_stored: Callable[[], object]
+    ) -> None:
+        """Report a session whose worker did not outlive the agent's absence."""
+        if spool is not None and isinstance(spool.result, ShellEnded):
+            closed = _closed(record.key, spool.result)
+        else:
+            closed = ShellClosed(session=record.key, reason=Reason.AGENT_RESTARTED)
+        self._uplink.final(closed, record.job_id, on_stored=on_stored)
+
+    # What its workers say.
+
+    def on_ready(self, worker: Worker, hello: Hello) -> None:
+        """A worker is there; one that was adopted goes on where its reader left off."""
+        session = self._by_worker.get(worker.record.job_id)
+        if session is None or not hello.started:
+            return
+        session.drained = hello.kept_from
+        session.encoder = self._encoder(session.key, hello.kept_from)
+        self._halt(session)
+        if self._uplink.is_up:
+            self._reattach(session)
+
+    def on_output(self, worker: Worker, stream: int, offset: int, data: bytes) -> None:
+        """Output of the terminal: into events, and on."""
+        session = self._by_worker.get(worker.record.job_id)
+        if session is None or not session.flowing:
+            return
+        for event, cost in session.encoder.encode(data, self._uplink.event_limit):
+            self._uplink.data(session.key, event, cost)
+        self._close_if_told(session)
+
+    def on_mail(self, worker: Worker, message: ToAgent) -> None:
+        """A gap in the output."""
+        session = self._by_worker.get(worker.record.job_id)
+        if session is not None and session.flowing and isinstance(message, Gap):
+            self._tell_gap(session, message.start, message.end)
+
+    def on_finished(self, worker: Worker, result: Result) -> None:
+        """The terminal has ended; its `shell_closed` follows the last output."""
+        session = self._by_worker.get(worker.record.job_id)
+        if session is None or not isinstance(result, ShellEnded):
+            self._pool.release(worker)
+            return
+        session.ended = result
+        if session.restarting:
+            self._loop.call_later(RESTART_PATIENCE_S, lambda: self._renew(session, worker))
+        else:
+            session.place.release()
+        self._close_if_told(session)
+
+    def on_gone(self, worker: Worker, gone: Gone) -> None:
+        """The worker is dead: so is the session, unless it was to be restarted."""
+        session = self._by_worker.pop(worker.record.job_id, None)
+        if session is None:
+            return
+        offset = session.encoder.offset
+        if session.restarting and gone.reason == "restart":
+            session.ended = ShellEnded(reason="restart", offset=offset)
+            self._renew(session, worker)
+            return
+        session.place.release()
+        session.ended = ShellEnded(
+            reason=gone.reason, signal=gone.signal, code=gone.code, detail=gone.detail
+        )
+        self._finish(session, _lost(session.key, gone))
+
+    # Inside.
+
+    def _open(self, key: str, spec: ShellSpec, run_as: str | None, place: Place) -> None:
+        worker = self._spawn(key, spec, run_as)
+        session = self._register(key, spec, run_as, place, worker)
+        session.flowing = True
+        worker.send(Credit(bytes=self._window()))
+
+    def _spawn(self, key: str, spec: ShellSpec, run_as: str | None) -> Worker:
+        wire: dict[str, Any] = {
+            "argv": spec.argv,
+            "env": spec.env,
+            "cwd": spec.cwd,
+            "run_as": run_as,
+        }
+        lease_s = self._detached_timeout_s
+        return self._pool.spawn(
+            "shell", key, spec, self, wire, run_as=run_as, lease_s=lease_s, durable=False
+        )
+
+    def _register(
+        self, key: str, spec: ShellSpec, run_as: str | None, place: Place, worker: Worker
+    ) -> Session:
+        encoder = self._encoder(key, spec.first_offset)
+        session = Session(key, spec, run_as, place, worker, encoder, drained=spec.first_offset)
+        self._sessions[key] = session
+        self._by_worker[worker.record.job_id] = session
+        return session
+
+    def _encoder(self, key: str, offset: int) -> OutputEncoder:
+        agreed = self._uplink.features
+        return OutputEncoder(
+            key,
+            offset,
+            as_base64=features.BASE64 in agreed,
+            with_offset=features.RESUME in agreed,
+        )
+
+    def _window(self) -> int:
+        has_credit = features.CREDIT in self._uplink.features
+        return CREDIT_INITIAL_BYTES if has_credit else OWN_WINDOW_BYTES
+
+    def _reattach(self, session: Session) -> None:
+        if session.finished:
+            return
+        if features.RESUME not in self._uplink.features:
+            self._flow(session, session.drained)
+            return
+
+        def unasked() -> None:
+            if not session.flowing and self._uplink.is_up:
+                self._flow(session, session.drained)
+
+        session.resume_timer = self._loop.call_later(RESUME_PATIENCE_S, unasked)
+
+    def _flow(self, session: Session, offset: int) -> None:
+        """Let output go out from `offset`."""
+        if session.resume_timer is not None:
+            session.resume_timer.cancel()
+        session.flowing = True
+        session.drained = offset
+        session.encoder = self._encoder(session.key, offset)
+        session.worker.send(Replay(offset=offset, credit=self._window()))
+        self._close_if_told(session)
+
+    def _halt(self, session: Session) -> None:
+        session.flowing = False
+        if session.resume_timer is not None:
+            session.resume_timer.cancel()
+        session.worker.send(Linked(up=False))
+
+    def _tell_gap(self, session: Session, start: int, end: int) -> None:
+        if features.RESUME in self._uplink.features:
+            self._uplink.data(session.key, ShellGap(session=session.key, start=start, end=end), 0)
+        else:
+            line = f"\r\n[jackline: {end - start} bytes of output were lost here]\r\n"
+            self._uplink.data(session.key, ShellOutput(session=session.key, data=line), 0)
+        session.encoder = self._encoder(session.key, end)
+        session.drained += end - start
+        self._close_if_told(session)
+
+    def _close_if_told(self, session: Session) -> None:
+        """The final goes to the outbox once everything before it is in the send queue."""
+        ended = session.ended
+        if ended is None or session.finished or session.restarting or not session.flowing:
+            return
+        held = session.encoder.offset + session.encoder.held_bytes
+        if held < ended.offset:
+            return
+        for event, cost in session.encoder.encode(b"", self._uplink.event_limit, is_last=True):
+            self._uplink.data(session.key, event, cost)
+        self._finish(session, _closed(session.key, ended))
+
+    def _finish(self, session: Session, closed: ShellClosed) -> None:
+        if session.finished:
+            return
+        session.finished = True
+        worker = session.worker
+
+        def stored() -> None:
+            if worker.state == "EXITED":
+                self._pool.drop_record(worker.record.job_id)
+            else:
+                self._pool.release(worker)
+            self._by_worker.pop(worker.record.job_id, None)
+            if self._sessions.get(session.key) is session:
+                del self._sessions[session.key]
+
+        self._uplink.final(closed, worker.record.job_id, after=session.key, on_stored=stored)
+
+    def _renew(self, session: Session, old: Worker) -> None:
+        """The second half of a restart: a new terminal where the old one's output ended."""
+        if not session.restarting or session.worker is not old:
+            return
+        ended, session.ended, session.restarting = session.ended, None, False
+        end = ended.offset if ended is not None else session.encoder.offset
+        if session.flowing and session.encoder.offset < end:
+            self._tell_gap(session, session.encoder.offset, end)
+        self._by_worker.pop(old.record.job_id, None)
+        if old.state == "EXITED":
+            self._pool.drop_record(old.record.job_id)
+        else:
+            self._pool.release(old)
+        notice = b"\r\n[jackline: this shell was restarted by an administrator]\r\n"
+        spec = ShellSpec(
+            argv=session.spec.argv,
+            env=session.spec.env,
+            cwd=session.spec.cwd,
+            cols=session.spec.cols,
+            rows=session.spec.rows,
+            first_offset=end,
+            notice=notice,
+        )
+        session.worker = self._spawn(session.key, spec, session.run_as)
+        self._by_worker[session.worker.record.job_id] = session
+        if session.flowing:
+            session.worker.send(Credit(bytes=self._window()))
+        else:
+            session.worker.send(Linked(up=False))
+
+    def _on_detached(self) -> None:
+        """No link for so long: nobody will come back for these."""
+        self._detached = None
+        for session in list(self._sessions.values()):
+            if session.ended is None:
+                self.end(session.key, Reason.DETACHED_TIMEOUT)
+
+
+def _insist(worker: Worker, reason: str) -> None:
+    """A worker that hangs does not obey."""
+    if worker.result is None:
+        worker.kill(Gone(reason=reason))
+
+
+def _closed(key: str, ended: ShellEnded) -> ShellClosed:
+    return ShellClosed(
+        session=key,
+        code=ended.code,
+        signal=ended.signal,
+        reason=ended.reason,
+        detail=ended.detail,
+    )
+
+
+def _lost(key: str, gone: Gone) -> ShellClosed:
+    reason, detail = gone.reason, gone.detail
+    if reason in (BusyDetail.DISK_FULL, BusyDetail.RESOURCES):
+        reason, detail = Reason.BUSY, reason
+    return ShellClosed(
+        session=key, signal=gone.signal, code=gone.code, reason=reason, detail=detail
+    )
+
+
+def _spec_of(record: JobRecord) -> ShellSpec:
+    wire = record.wire
+    return ShellSpec(
+        argv=list(wire.get("argv", ["/bin/sh"])),
+        env=dict(wire.get("env", {})),
+        cwd=str(wire.get("cwd", "/")),
+    )
