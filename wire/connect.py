@@ -66,7 +66,7 @@ def read_auth(value: object) -> ConnectAuth | None:
     try:
         return msgspec.convert(value, ConnectAuth)
     except (ValueError, TypeError, RecursionError) as error:
-        raise WireError("connect", "bad_request", str(error)) from error
+        raise WireError("connect", "bad_request", str(error)[: limits.MAX_NAME_CHARS]) from error
 
 
 def refusal_object(refusal: Refusal) -> dict[str, Any]:

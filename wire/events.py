@@ -218,6 +218,7 @@ FINAL_EVENTS = frozenset(
 
 _NAMES: dict[type, str] = {cls: name for rows in TABLE.values() for name, cls in rows.items()}
 _PREFIXES = {cls: f'{{"type":"{name}","t":"{name}"'.encode() for cls, name in _NAMES.items()}
+_DETAIL_CHARS = 200
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -270,7 +271,7 @@ def decode(direction: Direction, name: str, payload: bytes | str) -> Message:
         return msgspec.convert(value, cls)
     except (ValueError, RecursionError) as error:
         ids = salvage.from_object(value)
-        raise WireError(name, "bad_request", str(error), ids) from error
+        raise WireError(name, "bad_request", str(error)[:_DETAIL_CHARS], ids) from error
 
 
 @overload

@@ -19,7 +19,7 @@ from wire.fields import LISTED
 # Events that exist only under a feature.
 EVENT_FEATURES: dict[str, str] = {
     "shell_credit": f.CREDIT,
-    "admin_credit": f.STREAM,
+    "admin_credit": f.CREDIT,
     "admin_output": f.STREAM,
     "shell_ack": f.RESUME,
     "shell_resume": f.RESUME,
