@@ -71,7 +71,10 @@ def update(home: str, edit: Callable[[bytes], bytes], go_on: Callable[[], bool])
             ):  # a file system without locks; the check before the rename stays
                 fcntl.flock(ssh_fd, fcntl.LOCK_EX)
             changed = _change(ssh_fd, edit, go_on)
-            why = _why_ignored(home_fd, ssh_fd)
+            try:
+                why = _why_ignored(home_fd, ssh_fd)
+            except (OSError, SyncError):
+                why = None  # the keys are in place: a warning that cannot be had is no failure
     return Written(changed, WOULD_IGNORE if why else None, why)
 
 

@@ -138,12 +138,23 @@ def _body(answer: requests.Response) -> bytes:
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise SyncError("bad_body", "the body is compressed, which was not asked for")
     try:
-        body = answer.raw.read(MAX_BODY_BYTES + 1, decode_content=False)
+        body = _read(answer.raw)
     except urllib3.exceptions.TimeoutError as e:
         raise SyncError("timeout", f"the body did not come within {DEADLINE_S:g} s") from e
     except (urllib3.exceptions.HTTPError, OSError) as e:
         raise SyncError("unreachable", f"the body broke off: {type(e).__name__}") from e
-    return _checked(bytes(body), answer.headers.get("Content-Type", ""))
+    return _checked(body, answer.headers.get("Content-Type", ""))
+
+
+def _read(raw: Any) -> bytes:
+    body = b""
+    # Until the empty read: only that one tells an answer that broke off from one that is whole.
+    while len(body) <= MAX_BODY_BYTES:
+        chunk: bytes = raw.read(1 << 16, decode_content=False)
+        if not chunk:
+            break
+        body += chunk
+    return body
 
 
 def _checked(body: bytes, content_type: str) -> bytes:
