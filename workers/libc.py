@@ -3,7 +3,7 @@
 Rules: Linux only; imported where it is needed, because ctypes costs about 0.4 MiB of private
 memory (measured, CPython 3.11) and not every process of ours needs it. Every failure is an OSError
 with the kernel's errno.
-Source: prctl(2), syscall(2).
+Source: prctl(2), syscall(2), capset(2).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """Make the call of prctl(2), with up to four further integer arguments.
+    """Ask the kernel with prctl, with up to four further integer arguments.
 
     Raises:
         OSError: with the kernel's errno.
@@ -39,6 +39,17 @@ def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | None) -
     if result == -1:
         raise _error(f"syscall {number}")
     return result
+
+
+def capset(header: bytes, sets: bytes) -> None:
+    """Set the calling thread's capabilities, from the kernel's two structs for it.
+
+    Raises:
+        OSError: with the kernel's errno.
+    """
+    buffers = [ctypes.create_string_buffer(each, len(each)) for each in (header, sets)]
+    if _libc.capset(*buffers) == -1:
+        raise _error("capset")
 
 
 def _error(call: str) -> OSError:

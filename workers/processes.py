@@ -105,8 +105,8 @@ def cpu_time(pid: int) -> float | None:
 def boot_id() -> str | None:
     """Return the kernel's random id of this boot, or None where it has none."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read(64).strip() or None
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read(64).decode("ascii", "replace").strip() or None
     except OSError:
         return None
 

@@ -1,0 +1,73 @@
+"""What the agent and the workers set on themselves against leaks and the out-of-memory killer.
+
+The agent: not dumpable (no core, no ptrace and no /proc/<pid>/mem by processes of the same user),
+no core size, and the last to be chosen when memory runs out. The workers, and with them every job:
+among the first. Everything is best effort; what did not work is told, for the log and `doctor`.
+A shell must not inherit what the agent set: not dumpable ends at exec by itself, the core size is
+given back with `relax`, the memory score is set anew by `harden_worker`.
+ctypes, which `PR_SET_DUMPABLE` needs, costs the agent 0.35 MiB of private memory (measured).
+Source: prctl(2), core(5), proc_pid_oom_score_adj(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass, field
+
+if sys.platform != "win32":
+    import resource
+
+AGENT_OOM_SCORE = -500
+WORKER_OOM_SCORE = 500
+
+_PR_SET_DUMPABLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Hardening:
+    """What was there before, and what could not be set (sentences)."""
+
+    core_limit: tuple[int, int] | None = None
+    missing: list[str] = field(default_factory=list)
+
+
+def harden_agent() -> Hardening:
+    """Protect this process's memory; call it before any secret is read."""
+    if sys.platform == "win32":
+        return Hardening()
+    missing = []
+    if sys.platform == "linux":
+        from workers.libc import prctl
+
+        try:
+            prctl(_PR_SET_DUMPABLE, 0)
+        except OSError as e:
+            missing.append(f"still dumpable: {e.strerror}")
+        # Lowering it needs CAP_SYS_RESOURCE, which a service user has not.
+        if not _set_oom_score(AGENT_OOM_SCORE):
+            missing.append("memory score unchanged: needs root or OOMScoreAdjust= in the unit")
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
+    return Hardening(core_limit=before, missing=missing)
+
+
+def relax(pid: int, hardening: Hardening) -> None:
+    """Give a child that the agent just started back the core size it would have had."""
+    if sys.platform == "linux" and hardening.core_limit is not None:
+        with contextlib.suppress(OSError):
+            resource.prlimit(pid, resource.RLIMIT_CORE, hardening.core_limit)
+
+
+def harden_worker() -> bool:
+    """Let this process and its job go first when memory runs out; False where that failed."""
+    return sys.platform != "linux" or _set_oom_score(WORKER_OOM_SCORE)
+
+
+def _set_oom_score(score: int) -> bool:
+    try:
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+            file.write(b"%d" % score)
+    except OSError:
+        return False
+    return True
