@@ -15,7 +15,7 @@ from typing import Any
 from agent.limits import Place, Slots
 from agent.log import Log
 from agent.pool import Pool
-from agent.shell_output import OutputEncoder
+from agent.stream_text import StreamText
 from agent.uplink import Uplink
 from agent.worker import Gone, Worker
 from wire import features
@@ -66,7 +66,7 @@ class Session:
     run_as: str | None
     place: Place
     worker: Worker
-    encoder: OutputEncoder
+    text: StreamText
     ended: ShellEnded | None = None
     finished: bool = False  # the final is with the outbox
     flowing: bool = False  # its output may go out on this link
@@ -203,7 +203,7 @@ class Shells:
                 id=session.key,
                 kind="shell",
                 state="running" if session.ended is None else "finished",
-                offset=session.encoder.offset,
+                offset=session.text.offset,
             )
             for session in self._sessions.values()
             if not session.finished
@@ -241,7 +241,7 @@ class Shells:
         if session is None or not hello.started:
             return
         session.drained = hello.kept_from
-        session.encoder = self._encoder(session.key, hello.kept_from)
+        session.text = self._text(hello.kept_from)
         self._halt(session)
         if self._uplink.is_up:
             self._reattach(session)
@@ -251,8 +251,7 @@ class Shells:
         session = self._by_worker.get(worker.record.job_id)
         if session is None or not session.flowing:
             return
-        for event, cost in session.encoder.encode(data, self._uplink.event_limit):
-            self._uplink.data(session.key, event, cost)
+        self._say(session, data)
         self._close_if_told(session)
 
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
@@ -279,7 +278,7 @@ class Shells:
         session = self._by_worker.pop(worker.record.job_id, None)
         if session is None:
             return
-        offset = session.encoder.offset
+        offset = session.text.offset
         if session.restarting and gone.reason == "restart":
             session.ended = ShellEnded(reason="restart", offset=offset)
             self._renew(session, worker)
@@ -313,20 +312,25 @@ class Shells:
     def _register(
         self, key: str, spec: ShellSpec, run_as: str | None, place: Place, worker: Worker
     ) -> Session:
-        encoder = self._encoder(key, spec.first_offset)
-        session = Session(key, spec, run_as, place, worker, encoder, drained=spec.first_offset)
+        text = self._text(spec.first_offset)
+        session = Session(key, spec, run_as, place, worker, text, drained=spec.first_offset)
         self._sessions[key] = session
         self._by_worker[worker.record.job_id] = session
         return session
 
-    def _encoder(self, key: str, offset: int) -> OutputEncoder:
-        agreed = self._uplink.features
-        return OutputEncoder(
-            key,
-            offset,
-            as_base64=features.BASE64 in agreed,
-            with_offset=features.RESUME in agreed,
-        )
+    def _text(self, offset: int) -> StreamText:
+        return StreamText(offset, as_base64=features.BASE64 in self._uplink.features)
+
+    def _say(self, session: Session, data: bytes, *, is_last: bool = False) -> None:
+        with_offset = features.RESUME in self._uplink.features
+        for piece in session.text.pieces(data, self._uplink.event_limit, is_last=is_last):
+            event = ShellOutput(
+                session=session.key,
+                data=piece.data,
+                offset=piece.offset if with_offset else None,
+                encoding=piece.encoding,
+            )
+            self._uplink.data(session.key, event, piece.cost)
 
     def _window(self) -> int:
         has_credit = features.CREDIT in self._uplink.features
@@ -351,7 +355,7 @@ class Shells:
             session.resume_timer.cancel()
         session.flowing = True
         session.drained = offset
-        session.encoder = self._encoder(session.key, offset)
+        session.text = self._text(offset)
         session.worker.send(Replay(offset=offset, credit=self._window()))
         self._close_if_told(session)
 
@@ -367,7 +371,7 @@ class Shells:
         else:
             line = f"\r\n[jackline: {end - start} bytes of output were lost here]\r\n"
             self._uplink.data(session.key, ShellOutput(session=session.key, data=line), 0)
-        session.encoder = self._encoder(session.key, end)
+        session.text = self._text(end)
         session.drained += end - start
         self._close_if_told(session)
 
@@ -376,11 +380,9 @@ class Shells:
         ended = session.ended
         if ended is None or session.finished or session.restarting or not session.flowing:
             return
-        held = session.encoder.offset + session.encoder.held_bytes
-        if held < ended.offset:
+        if session.text.fed < ended.offset:
             return
-        for event, cost in session.encoder.encode(b"", self._uplink.event_limit, is_last=True):
-            self._uplink.data(session.key, event, cost)
+        self._say(session, b"", is_last=True)
         self._finish(session, _closed(session.key, ended))
 
     def _finish(self, session: Session, closed: ShellClosed) -> None:
@@ -405,9 +407,9 @@ class Shells:
         if not session.restarting or session.worker is not old:
             return
         ended, session.ended, session.restarting = session.ended, None, False
-        end = ended.offset if ended is not None else session.encoder.offset
-        if session.flowing and session.encoder.offset < end:
-            self._tell_gap(session, session.encoder.offset, end)
+        end = ended.offset if ended is not None else session.text.offset
+        if session.flowing and session.text.offset < end:
+            self._tell_gap(session, session.text.offset, end)
         self._by_worker.pop(old.record.job_id, None)
         if old.state == "EXITED":
             self._pool.drop_record(old.record.job_id)

@@ -44,6 +44,7 @@ class Uplink(Protocol):
         key: str,
         after: str | None = None,
         on_stored: Callable[[], object] | None = None,
+        digest: str | None = None,
     ) -> None:
         """Store a final event, then send it until it has arrived.
 
@@ -52,4 +53,5 @@ class Uplink(Protocol):
             after: the session whose queued output goes first.
             on_stored: called once it would survive a power cut; not called while the disk is full
                 (it is tried again).
+            digest: of the request, where its result is kept for a repeated request.
         """
