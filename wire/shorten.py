@@ -83,11 +83,12 @@ def encode_within(message: Message, limit: int = MAX_EVENT_BYTES) -> tuple[str, 
     Raises:
         WireError: `too_large`: its family cuts nothing, or not enough can be cut.
     """
-    try:
-        return encode(message, limit)
-    except WireError as error:
-        if error.reason != "too_large":
-            raise
+    if not (isinstance(message, AdminResult) and _output_chars(message) > limit):
+        try:
+            return encode(message, limit)
+        except WireError as error:
+            if error.reason != "too_large":
+                raise
     return encode(shorten(message, limit), limit)
 
 
@@ -104,10 +105,12 @@ def shorten(message: Message, limit_bytes: int) -> Message:
     Raises:
         WireError: `too_large`, or it cannot be encoded at all.
     """
+    if isinstance(message, AdminResult):
+        try:
+            message = _shorten_streams(message, limit_bytes)
+        except UnicodeEncodeError as error:
+            raise WireError("admin_result", "bad_request", type(error).__name__) from error
     excess = _excess(message, limit_bytes)
-    if excess > 0 and isinstance(message, AdminResult):
-        message = _shorten_streams(message, limit_bytes)
-        excess = _excess(message, limit_bytes)
     for path in _CUTS.get(type(message), ()):
         if excess <= 0:
             return message
@@ -157,32 +160,50 @@ def _cut_list(items: tuple[Any, ...] | list[Any], excess: int) -> tuple[Any, ...
     return tuple(items[: bisect_right(ends, room)])
 
 
+def _output_chars(message: AdminResult) -> int:
+    return len(message.result.stdout) + len(message.result.stderr)
+
+
 def _shorten_streams(message: AdminResult, limit_bytes: int) -> AdminResult:
     """Keep head and tail of both streams; a small one is left whole while the other is cut."""
-    result = message.result
-    out, err = result.stdout, result.stderr
+    out, err = message.result.stdout, message.result.stderr
+    bare = _with_streams(message, "", "")
+    room = -_excess(bare, limit_bytes)
+    out_size, err_size = _size(out, limit_bytes), _size(err, limit_bytes)
+    if out_size + err_size <= room:
+        return message
+    summary = message.result.summary
     summary = replace(
-        result.summary,
+        summary,
         truncated=True,
-        stdout_bytes=_known(result.summary.stdout_bytes, out),
-        stderr_bytes=_known(result.summary.stderr_bytes, err),
+        stdout_bytes=_known(summary.stdout_bytes, out),
+        stderr_bytes=_known(summary.stderr_bytes, err),
     )
-    message = replace(message, result=replace(result, summary=summary))
-    sizes = encoded_bytes(out), encoded_bytes(err)
-    room = max(0, sum(sizes) - _excess(message, limit_bytes))
-    out_room = max(room // 2, room - sizes[1])
-    err_room = max(room // 2, room - sizes[0])
-    streams = _head_and_tail(out, out_room), _head_and_tail(err, err_room)
-    return replace(message, result=replace(message.result, stdout=streams[0], stderr=streams[1]))
+    bare = replace(bare, result=replace(bare.result, summary=summary))
+    room = max(0, -_excess(bare, limit_bytes))
+    return _with_streams(
+        bare,
+        _head_and_tail(out, out_size, max(room // 2, room - err_size)),
+        _head_and_tail(err, err_size, max(room // 2, room - out_size)),
+    )
+
+
+def _with_streams(message: AdminResult, stdout: str, stderr: str) -> AdminResult:
+    return replace(message, result=replace(message.result, stdout=stdout, stderr=stderr))
+
+
+def _size(text: str, enough: int) -> int:
+    """Measure `text`; how much larger than `enough` it is need not be known exactly."""
+    return len(text) if len(text) > enough else encoded_bytes(text)
 
 
 def _known(count: int | None, text: str) -> int:
-    return len(text.encode()) if count is None else count
+    return len(text.encode(errors="replace")) if count is None else count
 
 
-def _head_and_tail(text: str, room: int) -> str:
+def _head_and_tail(text: str, size: int, room: int) -> str:
     """Cut the middle; where it was cut before, the mark of that moves along."""
-    if encoded_bytes(text) <= room:
+    if size <= room:
         return text
     room -= encoded_bytes(OMITTED)
     if room <= 0:
@@ -190,5 +211,5 @@ def _head_and_tail(text: str, room: int) -> str:
     before, mark, after = text.partition(OMITTED)
     if not mark:
         before = after = text
-    first = head(before, max(room // 2, room - encoded_bytes(after)))
+    first = head(before, max(room // 2, room - _size(after, room)))
     return first + OMITTED + tail(after, room - encoded_bytes(first))

@@ -25,16 +25,20 @@ def encoded_bytes(text: str) -> int:
 
 def head(text: str, limit: int) -> str:
     """Give the longest beginning that takes at most `limit` encoded bytes."""
+    limit = max(0, limit)
+    text = text[:limit]  # no character takes less than a byte
     body = _body(text)
-    return text if len(body) <= limit else _text(body[: _floor(body, 0, max(0, limit))])
+    return text if len(body) <= limit else _text(body[: _floor(body, 0, limit)])
 
 
 def tail(text: str, limit: int) -> str:
     """Give the longest end that takes at most `limit` encoded bytes."""
+    limit = max(0, limit)
+    text = text[max(0, len(text) - limit) :]
     body = _body(text)
     if len(body) <= limit:
         return text
-    at = len(body) - max(0, limit)
+    at = len(body) - limit
     cut = _floor(body, 0, at)
     return _text(body[cut if cut == at else cut + _unit_bytes(body, cut) :])
 

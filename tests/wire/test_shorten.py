@@ -164,6 +164,15 @@ def test_any_message_that_encodes_is_under_its_size(
         assert (name, payload) == encode(message)
 
 
+@pytest.mark.parametrize("size", [1, 50_000, 500_000])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_that_is_no_unicode_is_a_wire_error(stream: str, size: int) -> None:
+    streams = {"stdout": "", "stderr": "", stream: "\ud800" * size}
+    with pytest.raises(WireError) as caught:
+        encode_within(result(**streams))
+    assert caught.value.reason == "bad_request"
+
+
 @FUZZ
 @given(
     out=st.text(st.sampled_from("aé\x1b\\\n😀"), max_size=300),
