@@ -21,8 +21,12 @@ if ! is_new_enough; then
     .node/venv/bin/pip install -q --require-hashes -r packaging/locks/node.txt
     mkdir .node/bin
     ln -s ../venv/bin/node ../venv/bin/npm ../venv/bin/npx .node/bin/
+    hash -r
     is_new_enough
 fi
+
+# PyPI's Node brings authorities of its own; the system's may know a proxy's, too.
+[ ! -e .node ] || export NODE_OPTIONS=--use-system-ca
 
 # Headers lie beside the program; without them node-gyp would have to download them.
 prefix="$(node -p 'require("path").dirname(require("path").dirname(process.execPath))')"
@@ -35,8 +39,8 @@ for lock in tests/doubles/*/package-lock.json bench/*/package-lock.json bench/pe
     echo "fetching for $folder"
     (
         cd "$folder"
-        npm ci --ignore-scripts --no-progress
-        [ ! -d node_modules/node-pty ] || npm rebuild --foreground-scripts node-pty
+        npm ci --ignore-scripts --no-progress --loglevel=error >/dev/null
+        [ ! -d node_modules/node-pty ] || npm rebuild --loglevel=error node-pty >/dev/null
         touch node_modules/.fetched
     )
 done
