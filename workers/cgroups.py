@@ -110,7 +110,7 @@ def _place_v2(own: str) -> Place:
 
 
 def _is_delegated(directory: str) -> bool:
-    """Look for the mark of systemd on what it handed over; as an ordinary user, ownership says the same."""
+    """Look for the mark of systemd on what it handed over; an ordinary user owns it then."""
     for name in ("trusted.delegate", "user.delegate"):
         with contextlib.suppress(OSError):
             if os.getxattr(directory, name) == b"1":
