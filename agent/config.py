@@ -75,8 +75,8 @@ class Logging:
 class Settings:
     """Everything an agent is told from outside.
 
-    `proxies` has the keys http, https, all and no, as the environment gives them. `secrets` must
-    not appear in anything we write.
+    `proxies` has the keys http, https, all and no, as the environment gives them; `origins` says
+    of each dotted key where it came from; `secrets` must not appear in anything we write.
     """
 
     client_id: str
@@ -93,6 +93,7 @@ class Settings:
     config_file: Path | None
     policy_file: Path
     proxies: Mapping[str, str] = field(repr=False)
+    origins: Mapping[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -110,6 +111,7 @@ class Report:
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     config_file: Path | None
+    log_file: Path
 
 
 def load(options: Options | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -176,10 +178,11 @@ class _Reader:
         settings = None if self._faults else self._settings()
         return Report(
             settings=settings,
-            values=tuple(self._shown(value, settings) for value in self._values.values()),
+            values=tuple(map(self._filled_in, self._values.values())),
             faults=tuple(self._faults),
             warnings=tuple(self._warnings),
             config_file=self._file,
+            log_file=self._log_file(),
         )
 
     # -- the file ------------------------------------------------------------------------------
@@ -329,6 +332,7 @@ class _Reader:
             config_file=self._file,
             policy_file=folder / "policy.yaml",
             proxies=_proxies(self._environ),
+            origins={name: found.origin for name, found in self._values.items()},
             warnings=tuple(self._warnings),
         )
 
@@ -351,10 +355,10 @@ class _Reader:
                 return known.log / "agent.log"
         return self._file.parent / "agent.log"
 
-    def _shown(self, value: Value, settings: Settings | None) -> Value:
-        """Fill in the one default that depends on other things."""
-        if value.key.name == "logging.file" and value.value is None and settings is not None:
-            return Value(value.key, str(settings.logging.file), value.origin)
+    def _filled_in(self, value: Value) -> Value:
+        """Show the one default that depends on other things."""
+        if value.key.name == "logging.file" and value.value is None:
+            return Value(value.key, str(self._log_file()), value.origin)
         return value
 
 

@@ -1,0 +1,109 @@
+"""Check the configuration, or show it and where each value comes from.
+
+Exit codes: 0; 78 there is a fault, or with `--strict` a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from agent import config, configvalues, dirs, exits
+from agent.cli import output
+from agent.config import Options, Report
+
+
+def run(argv: list[str]) -> int:
+    """Carry out `jackline config check|show`."""
+    options = _parser().parse_args(argv)
+    report = config.inspect(Options(config=options.config))
+    policy_faults, policy_warnings = _policy(report)
+    warnings = [*report.warnings, *policy_warnings]
+    faults = [*map(str, report.faults), *policy_faults]
+    if options.verb == "check":
+        _print_check(report, faults, warnings, as_json=output.wants_json(options))
+    else:
+        _print_values(report, options)
+        for fault in faults:
+            output.note(fault)
+    is_bad = bool(faults or (options.strict and warnings))
+    return exits.CONFIGURATION if is_bad else exits.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = output.parser("config", "Check the configuration, or show it.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, about in (
+        ("check", "say everything that is wrong or doubtful"),
+        ("show", "print every value; secrets are hidden"),
+    ):
+        one = verbs.add_parser(verb, help=about, description=about, allow_abbrev=False)
+        output.add_format(one)
+        one.add_argument("--config", type=Path, metavar="FILE")
+        one.add_argument("--strict", action="store_true", help="a warning is a fault")
+        if verb == "show":
+            one.add_argument("--origin", action="store_true", help="where each value comes from")
+    return parser
+
+
+def _print_check(report: Report, faults: list[str], warnings: list[str], *, as_json: bool) -> None:
+    if as_json:
+        file = str(report.config_file) if report.config_file else None
+        output.print_json({"ok": not faults, "file": file, "faults": faults, "warnings": warnings})
+        return
+    for fault in faults:
+        output.note(fault)
+    for warning in warnings:
+        output.note(f"warning: {warning}")
+    if not faults:
+        print(f"{report.config_file or 'the environment'}: good")
+
+
+def _print_values(report: Report, options: argparse.Namespace) -> None:
+    rows = [
+        {
+            "key": value.key.name,
+            "value": _hidden(value) if value.key.is_secret else value.value,
+            "origin": value.origin,
+        }
+        for value in report.values
+    ]
+    if output.wants_json(options):
+        output.print_json(rows)
+        return
+    head: tuple[str, ...] = ("KEY", "VALUE")
+    table = [
+        (value.key.name, configvalues.shown(value.key, value.value)) for value in report.values
+    ]
+    if options.origin:
+        origins = (value.origin for value in report.values)
+        output.print_table(
+            (*head, "ORIGIN"), [(*r, o) for r, o in zip(table, origins, strict=True)]
+        )
+    else:
+        output.print_table(head, table)
+
+
+def _hidden(value: config.Value) -> Any:
+    return configvalues.shown(value.key, value.value)
+
+
+def _policy(report: Report) -> tuple[list[str], list[str]]:
+    """Return what is wrong and what is doubtful in what decides: policy.yaml is a part of it."""
+    from workers import policy, policy_file
+
+    found = report.settings
+    try:
+        if (
+            found is None
+        ):  # the sections are not to be had; the owner's file can be read all the same
+            folder = report.config_file.parent if report.config_file else dirs.find().config
+            policy_file.read(folder / policy_file.FILE_NAME)
+            return [], []
+        loaded = policy.load(
+            found.sections, found.policy_file, state_dir=found.dirs.state, origins=found.origins
+        )
+        return [], loaded.warnings()
+    except policy.PolicyError as e:
+        return [str(fault) for fault in e.faults], []

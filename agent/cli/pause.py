@@ -1,0 +1,27 @@
+"""Refuse every new job on this machine but telemetry, until `jackline resume`.
+
+What runs goes on. Works with and without a running agent. Exit codes: 0; 77 not permitted.
+"""
+
+from __future__ import annotations
+
+from agent import control_client, dirs, exits, killswitch
+from agent.cli import output
+from agent.errors import ControlError
+
+
+def run(argv: list[str]) -> int:
+    """Set the kill switch."""
+    parser = output.parser("pause", "Refuse every new job on this machine but telemetry.")
+    parser.add_argument("reason", nargs="?", default="", help="told to whoever asks why")
+    options = parser.parse_args(argv)
+    try:
+        killswitch.turn_on(dirs.find().state, options.reason)
+    except (PermissionError, FileNotFoundError):
+        # Not our directory: a member of the control group may still ask the agent to do it.
+        try:
+            control_client.ask("pause", reason=options.reason)
+        except ControlError as e:
+            return output.refused(e)
+    output.note("paused: no job starts until `jackline resume`")
+    return exits.OK
