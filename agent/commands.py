@@ -253,6 +253,8 @@ class Commands:
         if job is None:
             return
         code = 128 + gone.signal if gone.signal else OUR_FAILURE
+        if gone.reason == "no_user":
+            code = DENIED
         sentence = f"the command's worker was lost: {gone.reason}"
         if gone.detail:
             sentence += f" ({gone.detail})"

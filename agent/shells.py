@@ -460,6 +460,8 @@ def _lost(key: str, gone: Gone) -> ShellClosed:
     reason, detail = gone.reason, gone.detail
     if reason in (BusyDetail.DISK_FULL, BusyDetail.RESOURCES):
         reason, detail = Reason.BUSY, reason
+    elif reason == "no_user":
+        reason = Reason.DISABLED
     return ShellClosed(
         session=key, signal=gone.signal, code=gone.code, reason=reason, detail=detail
     )

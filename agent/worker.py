@@ -24,6 +24,7 @@ from workers.messages import (
     Finished,
     Forget,
     Hello,
+    NotBegun,
     Result,
     Running,
     Start,
@@ -278,7 +279,10 @@ class Worker:
             self.progress, self.progress_s = progress, self.last_beat_s
 
     def _on_finished(self, result: Result) -> None:
-        if self.result is None:
+        if isinstance(result, NotBegun):
+            self.doom = Gone(reason=result.reason, detail=result.detail)
+            self.forget()
+        elif self.result is None:
             self.result = result
             self.owner.on_finished(self, result)
 

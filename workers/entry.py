@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from workers import frames, jobs
-from workers.errors import MailboxFullError, RecordError, WorkersError
+from workers.errors import AccountError, MailboxFullError, RecordError, WorkersError
 from workers.kind import Worker
 from workers.loop import Loop, Timer
 from workers.messages import (
@@ -29,6 +29,7 @@ from workers.messages import (
     Forget,
     Hello,
     Log,
+    NotBegun,
     Result,
     Spawn,
     Start,
@@ -179,8 +180,12 @@ class Office:
             return
         self._lease_s = start.lease_s
         self.secret_dirs = start.secret_dirs
-        if start.run_as is not None:
-            become(start.run_as)
+        try:
+            if start.run_as is not None:
+                become(start.run_as)
+        except AccountError as e:
+            self.finish(NotBegun(reason="no_user", detail=str(e)))
+            return
         self._worker = importlib.import_module(KINDS[self._kind]).make(self)
         self._worker.on_start(start.spec)
 

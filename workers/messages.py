@@ -26,7 +26,8 @@ class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defau
 
 
 class ShellSpec(_Mail, tag="shell", frozen=True, kw_only=True):
-    """A terminal session. `env` is complete: nothing is inherited."""
+    """A terminal session. The account's own variables and its home as an empty `cwd` are added by
+    the worker, which is that account; nothing else is inherited."""
 
     argv: list[str]
     env: dict[str, str]
@@ -278,13 +279,20 @@ class TailEnded(_Mail, tag="tail_ended", frozen=True, kw_only=True):
     reason: str
 
 
+class NotBegun(_Mail, tag="not_begun", frozen=True, kw_only=True):
+    """The job could not begin: its account does not exist, or may not be taken on."""
+
+    reason: str
+    detail: str
+
+
 class Stopped(_Mail, tag="stopped", frozen=True, kw_only=True):
     """A job without a result (telemetry) has ended."""
 
     reason: str = "closed"
 
 
-Result = ShellEnded | CommandEnded | KeysEnded | Listed | TailEnded | Stopped
+Result = ShellEnded | CommandEnded | KeysEnded | Listed | TailEnded | Stopped | NotBegun
 
 
 class Finished(_Mail, tag="finished", frozen=True, kw_only=True):

@@ -41,7 +41,8 @@ from workers.queues import Mailbox
 
 assert sys.platform != "win32"
 
-from workers.processes import start_time  # noqa: E402 - POSIX from here on
+from workers.hardening import harden_worker  # noqa: E402 - POSIX from here on
+from workers.processes import start_time  # noqa: E402
 from workers.queues_posix import SocketListener, bind  # noqa: E402
 from workers.reaper import Reaper  # noqa: E402
 from workers.trees_posix import become_subreaper  # noqa: E402
@@ -170,6 +171,7 @@ class Zygote:
             self._listener.close()
             self.loop.close()
             become_subreaper()
+            harden_worker()
             title(f"jackline-{spawn.kind}")
             office = Office(
                 spawn.job_id,

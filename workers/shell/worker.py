@@ -8,6 +8,9 @@ goes on, the ring keeps the last MiB, and the reader is told of the gap. Source:
 
 from __future__ import annotations
 
+import os
+import sys
+
 from workers import trees
 from workers.errors import TerminalError
 from workers.kind import Desk
@@ -71,10 +74,11 @@ class ShellWorker:
         self._ring = Ring(spec.first_offset)
         self._sent = self._credit_to = spec.first_offset
         self._ring.append(spec.notice)
-        env = {**spec.env, "JACKLINE_JOB": self._desk.job_id}
+        home, env = _account(spec)
+        env["JACKLINE_JOB"] = self._desk.job_id
         try:
             terminal = open_terminal(
-                self._desk.loop, spec.argv, env, spec.cwd, spec.cols, spec.rows
+                self._desk.loop, spec.argv, env, spec.cwd or home, spec.cols, spec.rows
             )
         except TerminalError as e:
             self._finish("pty unavailable", detail=str(e))
@@ -248,3 +252,14 @@ class ShellWorker:
             if timer is not None:
                 timer.cancel()
         self._silence = self._resize_timer = None
+
+
+def _account(spec: ShellSpec) -> tuple[str, dict[str, str]]:
+    """Return the home of the account that this worker runs as, and the shell's environment."""
+    if sys.platform == "win32":
+        return os.path.expanduser("~"), dict(spec.env)
+    from workers.accounts import own  # noqa: PLC0415 - POSIX only
+
+    account = own()
+    names = {"USER": account.name, "LOGNAME": account.name, "HOME": account.home}
+    return account.home, {**names, "SHELL": spec.argv[0], **spec.env}

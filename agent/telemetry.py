@@ -1,0 +1,126 @@
+"""`stats`: one resident worker samples, the newest sample goes out.
+
+Rules: the worker is started again when it dies, after 1, 2, 4 … 30 s; a sample that waits is
+replaced by the next one. Source: contract 1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from wire.limits import BACKOFF_STEPS_S
+from agent.log import Log
+from agent.pool import Pool
+from agent.uplink import Uplink
+from agent.worker import Gone, Worker
+from wire.telemetry import Sample as Stats1
+from wire.telemetry import Stats
+from workers.loop import Loop
+from workers.messages import End, Hello, Result, Sample, Sampled, TelemetrySpec, ToAgent
+
+LEASE_S = 2.0
+WELL_S = 60.0
+
+
+class Telemetry:
+    """The family; see the module.
+
+    Args:
+        rtt_ms: the link's round trip, if known.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        pool: Pool,
+        uplink: Uplink,
+        interval_s: float,
+        version: str,
+        rtt_ms: Callable[[], float | None],
+        log: Log,
+    ) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._uplink = uplink
+        self._interval_s = interval_s
+        self._version = version
+        self._rtt_ms = rtt_ms
+        self._log = log
+        self._worker: Worker | None = None
+        self._failures = 0
+        self._started_s = 0.0
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to sample."""
+        if self._worker is None and not self._stopping:
+            self._started_s = self._loop.clock()
+            spec = TelemetrySpec(interval_s=self._interval_s)
+            self._worker = self._pool.spawn(
+                "telemetry", "telemetry", spec, self, {}, lease_s=LEASE_S, durable=False
+            )
+
+    def stop(self) -> None:
+        """End the worker, for good."""
+        self._stopping = True
+        if self._worker is not None:
+            self._worker.send(End())
+
+    def restart(self) -> None:
+        """Give it a new process; a hung one cannot obey."""
+        if self._worker is None:
+            self._failures = 0
+            self.start()
+        else:
+            self._worker.kill(Gone(reason="restart"))
+
+    def on_hello(self) -> None:
+        """The connection is good: a sample at once."""
+        if self._worker is not None:
+            self._worker.send(Sample())
+
+    def on_ready(self, worker: Worker, hello: Hello) -> None:
+        """It samples by itself."""
+
+    def on_output(self, worker: Worker, stream: int, offset: int, data: bytes) -> None:
+        """It has no stream."""
+
+    def on_mail(self, worker: Worker, message: ToAgent) -> None:
+        """A sample."""
+        if not isinstance(message, Sampled) or not self._uplink.is_up:
+            return
+        try:
+            sample = msgspec.convert(message.data, Stats1)
+        except msgspec.ValidationError as e:
+            self._log.error("telemetry sample dropped", error=str(e))
+            return
+        sample = msgspec.structs.replace(
+            sample,
+            ts=sample.ts or datetime.now(UTC).isoformat(timespec="milliseconds"),
+            agent_version=self._version,
+            net_latency_ms=self._rtt_ms(),
+        )
+        self._uplink.latest("stats", Stats(data=sample))
+
+    def on_finished(self, worker: Worker, result: Result) -> None:
+        """It was told to end."""
+        self._pool.release(worker)
+        self._on_end(worker)
+
+    def on_gone(self, worker: Worker, gone: Gone) -> None:
+        """It died: start another."""
+        self._pool.drop_record(worker.record.job_id)
+        self._on_end(worker)
+
+    def _on_end(self, worker: Worker) -> None:
+        if worker is not self._worker:
+            return
+        self._worker = None
+        if self._loop.clock() - self._started_s > WELL_S:
+            self._failures = 0
+        delay_s = BACKOFF_STEPS_S[min(self._failures, len(BACKOFF_STEPS_S) - 1)] if self._failures else 0.0
+        self._failures += 1
+        self._loop.call_later(delay_s, self.start)
