@@ -35,6 +35,10 @@ _WORDS = {
     "object": "a mapping of keys to values",
     "str": "text",
 }
+_PLAIN_TAGS = tuple(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+)
 _EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`(?: - at `\$(.*)`)?")
 
 
@@ -209,6 +213,8 @@ class _Walk:
 
     def _value(self, node: Any, key: str) -> Any:
         self.lines.setdefault(key, node.start_mark.line + 1)
+        if not node.tag.startswith(_PLAIN_TAGS):
+            raise _error(self._source, f"uses the YAML tag {node.tag}; write plain values")
         if node.id == "mapping":
             return self._mapping(node, key)
         if node.id == "sequence":

@@ -8,7 +8,7 @@ Source: architecture "Policy, one engine"; product.md "Profiles".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from workers.policy_sections import Profile, Sections
@@ -59,6 +59,9 @@ class Side:
 
     def allow(self, sentence: str, rule: str) -> Verdict:
         return Verdict(allowed=True, sentence=sentence, rule=rule, where=self.where(rule))
+
+    def ask(self, sentence: str, rule: str) -> Verdict:
+        return replace(self.allow(sentence, rule), asks=True)
 
     def refuse(
         self, sentence: str, rule: str, *, reason: Reason = "policy_denied", code: int = 126
