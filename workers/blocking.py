@@ -40,6 +40,7 @@ class Errand(Generic[T]):
         self._done = done
         self._late = late
         self._abandoned = threading.Event()
+        self._returned = threading.Event()
         self._timer = loop.call_later(deadline_s, self._on_deadline)
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -52,12 +53,17 @@ class Errand(Generic[T]):
         """Has somebody given up on this call? Safe from any thread."""
         return self._abandoned.is_set()
 
+    def has_returned(self) -> bool:
+        """Has the call come back, however late?"""
+        return self._returned.is_set()
+
     def _run(self) -> None:
         answer: T | Exception
         try:
             answer = self._call(self)
         except Exception as e:  # noqa: BLE001 - it travels to `done`, which decides
             answer = e
+        self._returned.set()
         self._loop.call_threadsafe(lambda: self._deliver(answer))
 
     def _deliver(self, answer: T | Exception) -> None:
