@@ -14,6 +14,8 @@ from tests.facilities import ROOT
 HOUSES = ("agent", "hub", "wire", "workers")
 MODULES = sorted(path for house in HOUSES for path in (ROOT / house).rglob("*.py"))
 GRAB_BAGS = {"utils", "util", "common", "helpers", "misc", "base", "core", "manager"}
+# Loaded by supervisorctl's own interpreter, which has no jackline: it may import nothing of ours.
+ALONE = "agent/supervisor/ctlplugin.py"
 PLATFORM_PAIRS = ("_posix", "_windows")
 
 
@@ -42,7 +44,9 @@ def test_error_classes_are_named_so_and_stand_in_errors(path: Path) -> None:
         bases = [ast.unparse(base) for base in node.bases]
         if any(base.endswith(("Error", "Exception")) for base in bases):
             assert node.name.endswith("Error"), f"{name_of(path)}: {node.name}"
-            assert path.name == "errors.py", f"{name_of(path)}: {node.name} belongs in errors.py"
+            assert path.name == "errors.py" or name_of(path) == ALONE, (
+                f"{name_of(path)}: {node.name} belongs in errors.py"
+            )
 
 
 def test_platform_modules_come_in_pairs_beside_a_neutral_one() -> None:
