@@ -146,19 +146,25 @@ class MeasuringHub {
     return { seconds: session.lastAt - started };
   }
 
-  /** Type `count` single keys, one at a time; the time of each echo. */
-  async echo({ session: name, count, gapMs }) {
+  /**
+   * Type `count` single keys, one at a time, for `limitS` at most; the time of each echo. A key
+   * whose echo has not come by then counts with the time it has waited, and is the last.
+   */
+  async echo({ session: name, count, gapMs, limitS }) {
     const session = this.#session(name);
     const seconds = [];
-    for (let i = 0; i < count; i++) {
+    const end = now() + limitS;
+    let isLost = false;
+    while (seconds.length < count && now() < end && !isLost) {
       const before = session.bytes;
       const started = now();
       this.link.emit("shell_input", { session: name, data: "x" });
-      await session.until((s) => s.bytes > before || s.closed);
-      seconds.push(session.lastAt - started);
-      await sleep(gapMs);
+      const echoed = session.until((s) => s.bytes > before || s.closed).then(() => true);
+      isLost = !(await Promise.race([echoed, sleep((end - started) * 1000)]));
+      seconds.push((isLost ? now() : session.lastAt) - started);
+      if (!isLost) await sleep(gapMs);
     }
-    return { seconds };
+    return { seconds, isLost };
   }
 
   /** Run a command `count` times, `parallel` at once; the time of each and of all. */

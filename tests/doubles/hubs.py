@@ -10,6 +10,7 @@ never in its argv; a hub that was killed and started again keeps its port and it
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -210,9 +211,12 @@ class Hub:
         """Send an event to one link, by default the newest."""
         self._send({"op": "emit", "event": event, "args": list(args), "sid": sid})
 
-    def raw(self, text: str, sid: str | None = None) -> None:
-        """Send one Engine.IO message packet's text as it is (`2/agents,[...]`)."""
-        self._send({"op": "raw", "text": text, "sid": sid})
+    def raw(self, message: str | bytes, sid: str | None = None) -> None:
+        """Send one Engine.IO message as it is: text (`2/agents,[...]`), or a binary attachment."""
+        if isinstance(message, str):
+            self._send({"op": "raw", "text": message, "sid": sid})
+        else:
+            self._send({"op": "raw", "base64": base64.b64encode(message).decode(), "sid": sid})
 
     def drop(self, how: str = "close", sid: str | None = None) -> None:
         """End a link: "namespace" (Socket.IO DISCONNECT), "close" (Engine.IO), "abort" (TCP)."""

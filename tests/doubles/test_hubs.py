@@ -82,6 +82,17 @@ def test_hub_carries_a_command_result(hub: Hub, start_agent: StartAgent) -> None
     assert (result["stdout"], result["summary"]["code"]) == ("hello\n", 0)
 
 
+def test_hub_sends_raw_packets(hub: Hub, start_agent: StartAgent) -> None:
+    start_agent(hub)
+    hub.wait_for("stats")
+    hub.raw('2/agents,["ping",{"ts":7}]')
+    hub.raw('51-/agents,["ping",{"ts":{"_placeholder":true,"num":0}}]')
+    hub.raw(b"eight")
+    hub.wait_for("pong", ts=7)
+    answer = hub.wait_for("pong", lambda payload: isinstance(payload["ts"], dict))
+    assert answer.payload["ts"]["$binary"] == "ZWlnaHQ="
+
+
 def test_hub_refuses_a_wrong_signature(hub: Hub, start_agent: StartAgent) -> None:
     start_agent(hub, token="another secret")
     refused = hub.record.wait("refused", lambda _: True, 10)

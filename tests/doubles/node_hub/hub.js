@@ -21,10 +21,12 @@ function report(kind, fields) {
   process.stdout.write(JSON.stringify({ report: kind, at: now(), ...fields }) + "\n");
 }
 
-/** Binary arguments become {"$binary": base64}, functions (an ack was asked for) disappear. */
+/** Make a value fit for JSON: bytes at any depth become {"$binary": base64}. */
 function plain(value) {
   if (Buffer.isBuffer(value)) return { $binary: value.toString("base64") };
-  return value;
+  if (Array.isArray(value)) return value.map(plain);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, plain(field)]));
 }
 
 class Hub {

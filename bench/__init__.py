@@ -1,0 +1,1 @@
+"""Benchmarks: Jackline beside a minimal Node agent and `ssh -tt`, on this machine's loopback."""
