@@ -104,15 +104,27 @@ def prepare(path: Path, *, group: int | None = None) -> None:
     Raises:
         DirectoryError: it cannot be made, is a link, is not ours, or others may look into it.
     """
-    wanted = 0o700 if group is None else 0o710
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
             pass
-        if sys.platform == "win32":
-            return  # the parent's access list is inherited; installing sets it
+    except OSError as e:
+        raise DirectoryError(f"{path}: cannot be made: {e.strerror}") from e
+    check(path, group=group)
+
+
+def check(path: Path, *, group: int | None = None) -> None:
+    """Check that a directory is ours alone, and let the control group pass if there is one.
+
+    Raises:
+        DirectoryError: as for `prepare`.
+    """
+    if sys.platform == "win32":
+        return  # the parent's access list is inherited; installing sets it
+    wanted = 0o700 if group is None else 0o710
+    try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as e:
         raise DirectoryError(f"{path}: cannot be used as a directory: {e.strerror}") from e

@@ -9,16 +9,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from agent import config, configvalues, dirs, exits
+from agent import config, configvalues, exits
 from agent.cli import output
 from agent.config import Options, Report
+from agent.doctor import configuration
 
 
 def run(argv: list[str]) -> int:
     """Carry out `jackline config check|show`."""
     options = _parser().parse_args(argv)
     report = config.inspect(Options(config=options.config))
-    policy_faults, policy_warnings = _policy(report)
+    policy_faults, policy_warnings = configuration.policy(report)
     warnings = [*report.warnings, *policy_warnings]
     faults = [*map(str, report.faults), *policy_faults]
     if options.verb == "check":
@@ -87,23 +88,3 @@ def _print_values(report: Report, options: argparse.Namespace) -> None:
 
 def _hidden(value: config.Value) -> Any:
     return configvalues.shown(value.key, value.value)
-
-
-def _policy(report: Report) -> tuple[list[str], list[str]]:
-    """Return what is wrong and what is doubtful in what decides: policy.yaml is a part of it."""
-    from workers import policy, policy_file
-
-    found = report.settings
-    try:
-        if (
-            found is None
-        ):  # the sections are not to be had; the owner's file can be read all the same
-            folder = report.config_file.parent if report.config_file else dirs.find().config
-            policy_file.read(folder / policy_file.FILE_NAME)
-            return [], []
-        loaded = policy.load(
-            found.sections, found.policy_file, state_dir=found.dirs.state, origins=found.origins
-        )
-        return [], loaded.warnings()
-    except policy.PolicyError as e:
-        return [str(fault) for fault in e.faults], []

@@ -1,0 +1,104 @@
+"""Check who starts the agent, and whether that one would take its jobs along."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from agent.doctor.finding import Finding, Scene
+
+UNIT = "jackline.service"
+SUPERVISORS = ("supervisor.service", "supervisord.service")
+TIMEOUT_S = 5.0
+DROP_IN = "/etc/systemd/system/{unit}.d/jackline.conf"
+
+
+def check(scene: Scene) -> Iterator[Finding]:
+    """Tell whether an agent runs, who keeps it, and whether jobs survive that one's restart."""
+    yield _agent(scene)
+    if sys.platform != "linux":
+        yield Finding("service", "skipped", "only systemd and supervisord are looked at")
+        return
+    unit = shown(UNIT)
+    if unit is None:
+        yield Finding("service", "skipped", "this machine is not run by systemd")
+    elif unit.get("LoadState") == "loaded":
+        yield _unit(unit)
+    for name in SUPERVISORS:
+        found = shown(name)
+        if found is not None and found.get("LoadState") == "loaded":
+            yield _supervisor(name, found, is_ours=_parent_is(scene, "supervisord"))
+
+
+def _agent(scene: Scene) -> Finding:
+    if scene.status is None:
+        cure = "`systemctl start jackline`, `supervisorctl start agent` or `jackline run`"
+        return Finding("agent", "warning", "no agent runs", cure)
+    link: Any = scene.status.get("link") or {}
+    told = f"pid {scene.status.get('pid')}, link {link.get('state')}"
+    if scene.is_linked:
+        return Finding("agent", "ok", f"an agent runs: {told}")
+    refusal = link.get("last_refusal") or {}
+    why = f"; last refusal: {refusal.get('reason')}" if refusal else ""
+    return Finding("agent", "warning", f"an agent runs: {told}{why}", "see the findings below")
+
+
+def _unit(unit: dict[str, str]) -> Finding:
+    state = unit.get("ActiveState", "unknown")
+    if unit.get("KillMode") not in ("process", "mixed", "none") or unit["KillMode"] == "mixed":
+        cure = "`jackline service install` writes KillMode=process again"
+        return Finding("service", "warning", f"stopping {UNIT} would end every job", cure)
+    if state != "active":
+        cure = f"`systemctl enable --now {UNIT}`; `journalctl -u {UNIT}` says why it ended"
+        return Finding("service", "warning", f"{UNIT} is {state}", cure)
+    return Finding("service", "ok", f"{UNIT} is active; its jobs outlive its restart")
+
+
+def _supervisor(name: str, unit: dict[str, str], *, is_ours: bool) -> Finding:
+    if unit.get("KillMode") == "process":
+        return Finding("service", "ok", f"jobs outlive a restart of {name}")
+    if not is_ours:
+        return Finding("service", "ok", f"{name} is here and does not run our agent")
+    cure = (
+        f"put `[Service]` and `KillMode=process` into {DROP_IN.format(unit=name)} "
+        "(packaging/systemd has the file), then `systemctl daemon-reload`"
+    )
+    return Finding("service", "warning", f"restarting {name} would end every job", cure)
+
+
+def shown(unit: str) -> dict[str, str] | None:
+    """Return a unit's properties; None where systemd does not run this machine."""
+    program = shutil.which("systemctl", path="/usr/bin:/bin")
+    if program is None or not os.path.isdir("/run/systemd/system"):
+        return None
+    try:
+        done = subprocess.run(
+            [program, "show", unit, "-p", "LoadState,ActiveState,KillMode,UnitFileState"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    lines = done.stdout.decode(errors="replace").splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _parent_is(scene: Scene, name: str) -> bool:
+    pid = (scene.status or {}).get("pid")
+    if not isinstance(pid, int):
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            parent = file.read().rpartition(")")[2].split()[1]
+        with open(f"/proc/{parent}/comm", encoding="utf-8", errors="replace") as file:
+            comm = file.read().strip()
+        with open(f"/proc/{parent}/cmdline", "rb") as file:
+            return comm == name or name.encode() in file.read()
+    except (OSError, IndexError):
+        return False
