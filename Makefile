@@ -14,6 +14,7 @@ HOUSES := agent hub wire workers
 SOURCES := $(shell find $(HOUSES) -name __pycache__ -prune -o \( -type d -o -name '*.py' \) -print)
 # What `tests/system` sees: the repository without the houses, so that they can only be the wheel's.
 INSTALLED := build/installed
+VIEW := tests bench docs packaging supervisor.conf pyproject.toml requirements.txt
 PYTEST ?= $(CURDIR)/$(BIN)/pytest
 PYTEST_ARGS ?=
 
@@ -49,7 +50,7 @@ ready: .venv/.ready
 	@touch $@
 
 .venv-wheel/.installed: $(SOURCES) pyproject.toml .venv-wheel/.ready
-	rm -rf build/lib build/bdist.* build/wheel
+	rm -rf build/lib build/bdist.* build/wheel && mkdir -p build
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
 	$(WHEEL_BIN)/python -m pip install -q --disable-pip-version-check --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
@@ -91,13 +92,17 @@ test-houses: ready node
 test-processes: ready node .venv-supervisor-4.2/.ready
 	$(PYTEST) $(PYTEST_ARGS) tests/processes
 
-test-installed: .venv-wheel/.installed node .venv-supervisor-4.2/.ready
-	@mkdir -p $(INSTALLED)
-	@for entry in tests bench docs packaging supervisor.conf pyproject.toml requirements.txt; do ln -sfn ../../$$entry $(INSTALLED)/$$entry; done
+test-installed: $(INSTALLED) node .venv-supervisor-4.2/.ready
 	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest $(PYTEST_ARGS) --installed tests/system
 
-soak: .venv-wheel/.installed node .venv-supervisor-4.2/.ready
-	$(PYTEST) $(PYTEST_ARGS) --soak $(if $(FAMILY),--family $(FAMILY)) --timeout 1800 tests
+$(INSTALLED): .venv-wheel/.installed
+	@mkdir -p $@
+	@for entry in $(VIEW); do ln -sfn ../../$$entry $@/$$entry; done
+	@touch $@
+
+# The run's report is for docs/reliability.rst.
+soak: $(INSTALLED) node .venv-supervisor-4.2/.ready
+	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest $(PYTEST_ARGS) --installed --soak $(if $(FAMILY),--family $(FAMILY)) --timeout 1800 tests
 
 bench: .venv-wheel/.installed node
 	$(WHEEL_BIN)/python -m bench $(BENCH_ARGS)
