@@ -42,7 +42,7 @@ def split(command: str) -> list[str]:
     Raises:
         CommandLineError: this cannot be run without a shell, or not at all; refuse it (126).
     """
-    _check_characters(command)
+    check_characters(command)
     if _SPECIAL.search(command) is None:
         plain = command.replace("\t", " ").replace("\r", " ").split(" ")
         words = [word for word in plain if word]
@@ -77,7 +77,12 @@ def recognise_crontab(command: str) -> bytes | None:
     return crontab
 
 
-def _check_characters(command: str) -> None:
+def check_characters(command: str) -> None:
+    """Refuse what is no text of a command on any system.
+
+    Raises:
+        CommandLineError: too long, half of a surrogate pair, or a NUL.
+    """
     try:
         size = len(command) if len(command) > MAX_BYTES else len(command.encode())
     except UnicodeEncodeError:

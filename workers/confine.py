@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 
 from workers import accounts, capabilities, landlock, seccomp, syscall_numbers
 from workers.errors import ConfinementError
-from workers.landlock import Grant
 
 assert sys.platform != "win32"
 
@@ -107,20 +106,20 @@ def _is_within(path: str, directory: str) -> bool:
     return os.path.commonpath((inner, outer)) == outer
 
 
-def _grants(wanted: Confinement) -> Iterator[Grant]:
+def _grants(wanted: Confinement) -> Iterator[landlock.Grant]:
     for path in _runtime():
-        yield Grant(path, landlock.READ)
+        yield landlock.Grant(path, landlock.READ)
     for line in _SYSTEM_READ:
         for path in line.split():
-            yield Grant(path, landlock.READ)
-    yield Grant("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE)
+            yield landlock.Grant(path, landlock.READ)
+    yield landlock.Grant("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE)
     for path in (*wanted.read_dirs, *wanted.read_files):
-        yield Grant(path, landlock.READ)
+        yield landlock.Grant(path, landlock.READ)
     # The import system lists a directory before it looks into it.
     for path in (*wanted.list_dirs, *filter(os.path.isabs, sys.path)):
-        yield Grant(path, landlock.READ_DIR)
+        yield landlock.Grant(path, landlock.READ_DIR)
     for path in wanted.write_dirs:
-        yield Grant(path, landlock.WRITE)
+        yield landlock.Grant(path, landlock.WRITE)
 
 
 def _runtime() -> Iterator[str]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workers.capabilities import forbid_new_privileges
+from workers import capabilities
 from workers.libc import syscall
 from workers.syscall_numbers import X86_64, number
 
@@ -107,7 +107,7 @@ def restrict(grants: Iterable[Grant], connect: bool) -> int:
     try:
         for grant in grants:
             _add(ruleset, grant.path, grant.rights & handled)
-        forbid_new_privileges()  # the kernel wants it of whoever has no CAP_SYS_ADMIN
+        capabilities.forbid_new_privileges()  # the kernel wants it of whoever has no CAP_SYS_ADMIN
         syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

@@ -19,14 +19,11 @@ import ctypes
 import errno
 import socket
 import struct
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workers.libc import prctl
 from workers.syscall_numbers import ARM, LAST_KNOWN, X86_64, Architecture, number
-
-assert sys.platform != "win32"
 
 ALLOW = 0x7FFF0000
 REFUSE = 0x00050000 | errno.EPERM

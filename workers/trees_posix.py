@@ -26,7 +26,7 @@ from workers import processes
 from workers.processes import ProcessRef
 
 if TYPE_CHECKING:
-    from workers.cgroups import JobCgroup
+    from workers import cgroups
     from workers.trees import Step
 
 assert sys.platform != "win32"
@@ -153,7 +153,7 @@ def _environment(pid: int) -> bytes:
 
 
 def kill_own_tree(
-    steps: Sequence[Step], cgroup: JobCgroup | None = None, main_pid: int | None = None
+    steps: Sequence[Step], cgroup: cgroups.JobCgroup | None = None, main_pid: int | None = None
 ) -> PosixTreeKill:
     """End everything below the calling process, and never the process itself.
 
@@ -169,7 +169,7 @@ def kill_own_tree(
 def kill_tree(
     root: ProcessRef,
     steps: Sequence[Step],
-    cgroup: JobCgroup | None = None,
+    cgroup: cgroups.JobCgroup | None = None,
     job_id: str | None = None,
 ) -> PosixTreeKill:
     """End `root`, all below it, and what `job_id` marks once the root is dead.
@@ -180,7 +180,7 @@ def kill_tree(
 
 
 def kill_orphans(
-    job_id: str, steps: Sequence[Step], cgroup: JobCgroup | None = None
+    job_id: str, steps: Sequence[Step], cgroup: cgroups.JobCgroup | None = None
 ) -> PosixTreeKill:
     """End what a job whose worker is dead has left behind, found by its cgroup and its mark."""
     return PosixTreeKill(None, None, steps, cgroup, job_id)
@@ -203,7 +203,7 @@ class PosixTreeKill:
         origin: int | None,
         root: ProcessRef | None,
         steps: Sequence[Step],
-        cgroup: JobCgroup | None,
+        cgroup: cgroups.JobCgroup | None,
         job_id: str | None = None,
         known: ProcessRef | None = None,
     ) -> None:
