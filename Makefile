@@ -104,8 +104,8 @@ $(INSTALLED): .venv-wheel/.installed
 soak: $(INSTALLED) node .venv-supervisor-4.2/.ready
 	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest $(PYTEST_ARGS) --installed --soak $(if $(FAMILY),--family $(FAMILY)) --timeout 1800 tests
 
-bench: .venv-wheel/.installed node
-	$(WHEEL_BIN)/python -m bench $(BENCH_ARGS)
+bench: $(INSTALLED) node
+	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/python -m bench $(BENCH_ARGS)
 
 demo:
 	@echo 'make demo: hub and agent in one go come with the hub, which is not part of this release' >&2

@@ -24,6 +24,18 @@ def defined() -> set[str]:
     }
 
 
+def link_reasons() -> set[str]:
+    """Return every literal first argument of a LinkError in the agent."""
+    calls = [
+        node
+        for path in (ROOT / "agent").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("LinkError")
+    ]
+    firsts = [call.args[0] for call in calls if call.args]
+    return {arg.value for arg in firsts if isinstance(arg, ast.Constant)}
+
+
 def listed() -> dict[str, str]:
     """Return name -> its indented entry."""
     entries = re.findall(r"^``(\w+Error)``\n((?:[ ]+.*\n|\n(?=[ ]))+)", PAGE, re.MULTILINE)
@@ -40,6 +52,6 @@ def test_entry_has_cause_code_and_cure(name: str) -> None:
         assert re.search(rf"{field} \S", listed()[name]), f"{name} lacks {field}"
 
 
-@pytest.mark.parametrize("reason", [*reasons.Reason, *reasons.BusyDetail])
+@pytest.mark.parametrize("reason", [*reasons.Reason, *reasons.BusyDetail, *sorted(link_reasons())])
 def test_page_explains_every_reason(reason: str) -> None:
     assert f"``{reason}``" in PAGE
