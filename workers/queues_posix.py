@@ -78,7 +78,8 @@ class SocketMailbox:
         except BlockingIOError:
             return 0
         except OSError as e:
-            self._loop.call_soon(lambda: self._fail(f"write failed: {e.strerror}"))
+            reason = f"write failed: {e.strerror}"  # `e` is gone when the lambda runs
+            self._loop.call_soon(lambda: self._fail(reason))
             return 0
 
     def _on_writable(self) -> None:
