@@ -9,7 +9,7 @@ from wire import __version__
 
 project = "Jackline"
 author = "The Jackline authors"
-copyright = "The Jackline authors"  # noqa: A001  (the name that Sphinx reads)
+copyright = "The Jackline authors"
 release = __version__
 html_theme = "alabaster"
 html_theme_options = {"description": "A link no job can take down", "fixed_sidebar": True}
