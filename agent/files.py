@@ -165,7 +165,7 @@ class Files:
         """A confined tail cannot open the file that took the log's place: begin again there."""
         session = self._sessions.pop(worker.record.job_id, None)
         if session is not None:
-            self._follow(session, TailSpec(path=self._log_path, lines=LOG_TAIL_LINES_MAX))
+            self._follow(session, TailSpec(path=self._log_path, from_start=True))
 
     def _end(self, worker: Worker, result: Result) -> None:
         job_id = worker.record.job_id

@@ -80,10 +80,15 @@ class TelemetrySpec(_Mail, tag="telemetry", frozen=True, kw_only=True):
 
 
 class TailSpec(_Mail, tag="tail", frozen=True, kw_only=True):
-    """Follow the agent's own log, across rotation, starting with its last `lines` lines."""
+    """Follow the agent's own log, across rotation, starting with its last `lines` lines.
+
+    `from_start`: with its first line, whatever `lines` says: the tail before this one finished with
+    `rotated`, because it was not allowed to open the new file.
+    """
 
     path: str
     lines: int = 10
+    from_start: bool = False
 
 
 class ListingSpec(_Mail, tag="listing", frozen=True, kw_only=True):
