@@ -44,6 +44,10 @@ class DirectoryError(AgentError):
     """A directory of ours is not as we left it (owner, mode, a link): exit 78, change nothing."""
 
 
+class AlreadyRunningError(AgentError):
+    """Another agent holds this state directory's lock: exit 75, change nothing."""
+
+
 class LogFileError(AgentError):
     """The log file cannot be used as it stands; the log goes to stderr and tries again."""
 
@@ -69,3 +73,19 @@ class NoAgentError(ControlError):
 
 class DoctorError(AgentError):
     """A check could not even be carried out; reported as that check's own finding."""
+
+
+class LinkError(AgentError):
+    """An attempt to connect failed, or the link ended: back off, show `reason` and the sentence.
+
+    `reason` is a short code (`tls_refused`, `proxy_refused`, …; docs/reference/errors.rst); the
+    sentence is fit for the log and `status` and holds neither query nor password.
+    """
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class OutboxError(AgentError):
+    """The outbox's file cannot be used as it stands; it was moved aside, or the disk is full."""

@@ -170,6 +170,11 @@ class Shells:
         """Answer a start that did not become a session."""
         self._uplink.control(ShellClosed(session=key, reason=reason, detail=detail))
 
+    def refuse_malformed(self, key: str, detail: str) -> None:
+        """Answer a `shell_start` that is none; a live session of that name is left alone."""
+        if key not in self._sessions:
+            self.refuse(key, Reason.BAD_REQUEST, detail)
+
     def on_link_up(self) -> None:
         """Let output go on: at once to a server that cannot say from where, else when it asks."""
         if self._detached is not None:

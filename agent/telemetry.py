@@ -121,6 +121,10 @@ class Telemetry:
         self._worker = None
         if self._loop.clock() - self._started_s > WELL_S:
             self._failures = 0
-        delay_s = BACKOFF_STEPS_S[min(self._failures, len(BACKOFF_STEPS_S) - 1)] if self._failures else 0.0
+        delay_s = (
+            BACKOFF_STEPS_S[min(self._failures, len(BACKOFF_STEPS_S) - 1)]
+            if self._failures
+            else 0.0
+        )
         self._failures += 1
         self._loop.call_later(delay_s, self.start)

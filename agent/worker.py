@@ -190,11 +190,14 @@ class Worker:
 
     def abandon(self) -> None:
         """SIGKILL does not end it (it hangs in the kernel): count it as gone all the same."""
+        self._let_go()
+        self._on_death()
+        self._settle_without_report()
+
+    def _let_go(self) -> None:
         if self._mailbox is not None:
             self._mailbox.close()
             self._mailbox = None
-        self._on_death()
-        self._settle_without_report()
 
     def note_exit(self, status: int) -> None:
         """The zygote reports how it ended: -n by signal n, else its exit code."""
@@ -208,6 +211,7 @@ class Worker:
         """It never came to life."""
         self._dead = True
         self.doom = Gone(reason=reason, detail=detail)
+        self._let_go()
         self._settle()
 
     def _watch(self) -> None:
@@ -288,9 +292,7 @@ class Worker:
 
     def _break(self, detail: str) -> None:
         """It does not speak our language: nothing it says can be trusted any more."""
-        if self._mailbox is not None:
-            self._mailbox.close()
-            self._mailbox = None
+        self._let_go()
         self.kill(Gone(reason="worker_died", detail=f"ipc_protocol: {detail}"))
 
     def _on_closed(self, reason: str) -> None:
@@ -318,10 +320,8 @@ class Worker:
         self._settle()
 
     def _settle_without_report(self) -> None:
-        if self._mailbox is not None:
-            # Its end of the mailbox was inherited by somebody; what was in it has been read.
-            self._mailbox.close()
-            self._mailbox = None
+        # Its end of the mailbox was inherited by somebody; what was in it has been read.
+        self._let_go()
         self._status = self._status if self._status is not None else 0
         self._settle()
 

@@ -7,6 +7,7 @@ it (a suspended machine's timers are late, never lost), else monotonic. Never th
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -137,6 +138,14 @@ class Loop:
         """Let `run` return after the current turn; only from this thread."""
         self._running = False
 
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's loop without touching what it watches.
+
+        An epoll instance is shared with the parent: to unregister here would unregister there.
+        """
+        self._interests.clear()
+        self.close()
+
     def close(self) -> None:
         """Release the loop's own descriptors."""
         self._selector.close()
@@ -183,9 +192,8 @@ class Loop:
             self._on_error(e)
 
     def _drain_wakeups(self) -> None:
-        self._wake_sent = False
-        try:
+        with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_r, 4096):
                 pass
-        except BlockingIOError:
-            return
+        # Only now: whoever calls between the read and here finds its callback run in this turn.
+        self._wake_sent = False

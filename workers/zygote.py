@@ -48,7 +48,7 @@ from workers.reaper import Reaper  # noqa: E402
 from workers.trees_posix import become_subreaper  # noqa: E402
 
 # Small enough to be in every worker's pages; psutil and requests are not.
-PRELOADED = ("shell", "admin")
+PRELOADED = ("shell",)
 LONELY_S = 5.0
 
 
@@ -166,10 +166,10 @@ class Zygote:
         try:
             os.setsid()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.loop.abandon()
             if self._agent is not None:
                 self._agent.close()
             self._listener.close()
-            self.loop.close()
             become_subreaper()
             harden_worker()
             title(f"jackline-{spawn.kind}")

@@ -1,0 +1,103 @@
+"""End what an agent left behind, with no agent running: workers by their records, then zygotes.
+
+Used by `jackline stop`. Rules: holds the agent's lock meanwhile, so that no agent starts in
+between; signals only processes whose pid and start time match their record; a job's result is
+spooled by its worker and reported by the next agent. Source: architecture, "Adoption".
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.dirs import Dirs
+from agent.errors import AlreadyRunningError
+from agent.lock import Lock
+from workers import jobs, processes, trees
+from workers.processes import ProcessRef
+
+LOOK_S = 0.02
+TERM_S = 6.0  # a command's own grace is 3 s, then KILL
+
+
+def end_everything(dirs: Dirs, timeout_s: float) -> list[str]:
+    """End every worker and zygote that belongs to these directories.
+
+    Args:
+        timeout_s: for all of it together.
+
+    Returns:
+        One sentence for each thing that would not end; empty: nothing is left.
+    """
+    if not dirs.state.is_dir():
+        return []
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        lock = Lock.take(dirs.state)
+    except AlreadyRunningError:
+        return ["an agent runs on this state directory and does not answer its control socket"]
+    try:
+        left = _end_workers(str(dirs.state), deadline_s)
+        _end_zygotes(dirs.run)
+        return left
+    finally:
+        lock.release()
+
+
+def _end_workers(state_dir: str, deadline_s: float) -> list[str]:
+    records, _unusable = jobs.read_records(state_dir)
+    boot_id = processes.boot_id() or ""
+    alive = {
+        record.worker_id: (ProcessRef(record.pid, record.start_time), record.job_id)
+        for record in records
+        if record.boot_id == boot_id and processes.is_same(record.pid, record.start_time)
+    }
+    if sys.platform != "win32":
+        import signal  # noqa: PLC0415 - the names differ on Windows
+
+        for process, _ in alive.values():
+            processes.send(process, signal.SIGTERM)
+    patient_until_s = min(deadline_s, time.monotonic() + TERM_S)
+    while time.monotonic() < patient_until_s:
+        if not any(processes.is_alive(process) for process, _ in alive.values()):
+            break
+        time.sleep(LOOK_S)
+    left = []
+    for worker_id, (process, job_id) in alive.items():
+        _drive(trees.kill_tree(process, trees.AT_ONCE, job_id=job_id), deadline_s)
+        if processes.is_alive(process):
+            left.append(f"{worker_id} (pid {process.pid}) would not end")
+    return left
+
+
+def _drive(kill: trees.TreeKill, deadline_s: float) -> None:
+    while time.monotonic() < deadline_s:
+        wait_s = kill.step(time.monotonic())
+        if wait_s is None:
+            return
+        time.sleep(wait_s)
+
+
+def _end_zygotes(run_dir: Path) -> None:
+    """Ask every zygote that listens here to end; its workers are gone."""
+    from workers import frames  # noqa: PLC0415
+    from workers.messages import Quit, encode  # noqa: PLC0415
+
+    for path in _sockets(run_dir):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(2.0)
+            try:
+                sock.connect(str(path))
+                sock.sendall(frames.message_frame(encode(Quit())))
+                while sock.recv(4096):
+                    pass
+            except OSError:
+                path.unlink(missing_ok=True)
+
+
+def _sockets(run_dir: Path) -> Iterator[Path]:
+    if sys.platform != "win32" and run_dir.is_dir():
+        yield from run_dir.glob("zygote-*.sock")
