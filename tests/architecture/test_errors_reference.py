@@ -24,13 +24,15 @@ def defined() -> set[str]:
     }
 
 
-def link_reasons() -> set[str]:
-    """Return every literal first argument of a LinkError in the agent."""
+def literal_reasons() -> set[str]:
+    """Return every reason that code writes down where it raises one of these."""
     calls = [
         node
-        for path in (ROOT / "agent").rglob("*.py")
+        for house in ("agent", "workers")
+        for path in (ROOT / house).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("LinkError")
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).rpartition(".")[2] in ("LinkError", "SyncError", "FilesError")
     ]
     firsts = [call.args[0] for call in calls if call.args]
     return {arg.value for arg in firsts if isinstance(arg, ast.Constant)}
@@ -52,6 +54,8 @@ def test_entry_has_cause_code_and_cure(name: str) -> None:
         assert re.search(rf"{field} \S", listed()[name]), f"{name} lacks {field}"
 
 
-@pytest.mark.parametrize("reason", [*reasons.Reason, *reasons.BusyDetail, *sorted(link_reasons())])
+@pytest.mark.parametrize(
+    "reason", [*reasons.Reason, *reasons.BusyDetail, *sorted(literal_reasons())]
+)
 def test_page_explains_every_reason(reason: str) -> None:
     assert f"``{reason}``" in PAGE
