@@ -63,7 +63,7 @@ def find(environ: Mapping[str, str] = os.environ) -> Dirs:
 def defaults(environ: Mapping[str, str] = os.environ) -> Dirs:
     """Return the platform's directories: the system's for root and for the service's own user."""
     system = system_dirs(environ)
-    return system if _is_ours(system.state) else _user_dirs()
+    return system if _is_ours(system.state) else _user_dirs(environ)
 
 
 def system_dirs(environ: Mapping[str, str] = os.environ) -> Dirs:
@@ -163,24 +163,26 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _user_dirs() -> Dirs:
+def _user_dirs(environ: Mapping[str, str]) -> Dirs:
     import platformdirs
 
     name = "jackline"
+    state = platformdirs.user_state_path(name, appauthor=False)
     return Dirs(
         config=platformdirs.user_config_path(name, appauthor=False),
-        state=platformdirs.user_state_path(name, appauthor=False),
-        run=_user_run_dir(name),
+        state=state,
+        run=_user_run_dir(environ, name, state),
         log=platformdirs.user_log_path(name, appauthor=False),
     )
 
 
-def _user_run_dir(name: str) -> Path:
-    """Without a login session there is no /run/user/UID: then below the state directory."""
-    import platformdirs
+def _user_run_dir(environ: Mapping[str, str], name: str, state: Path) -> Path:
+    """Without a login session there is no directory in memory for us: then below the state's.
 
-    runtime = platformdirs.user_runtime_path(name, appauthor=False)
-    if runtime.parent.is_dir() and os.access(runtime.parent, os.W_OK):
-        if runtime.parent != Path("/tmp"):  # noqa: S108  # refused, not used: anybody's place
-            return runtime
-    return platformdirs.user_state_path(name, appauthor=False) / "run"
+    Never below /tmp, which is anybody's place.
+    """
+    if sys.platform == "linux":
+        for folder in (environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"):
+            if folder and _is_ours(Path(folder)):
+                return Path(folder) / name
+    return state / "run"
