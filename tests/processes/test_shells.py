@@ -59,7 +59,7 @@ def test_shell_echoes_what_is_typed_and_ends_once(place: Endpoint) -> None:
     closed = place.until(lambda: place.uplink.of(ShellClosed))
     assert [(c.session, c.code, c.reason) for c in closed] == [("s1", 3, "exit")]
     place.until(lambda: not list(place.pool))
-    assert os.listdir(f"{place.state}/jobs") == []
+    place.until(lambda: os.listdir(f"{place.state}/jobs") == [])
 
 
 def test_shell_killed_worker_closes_the_session_with_its_signal(place: Endpoint) -> None:
