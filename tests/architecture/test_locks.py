@@ -64,3 +64,15 @@ def test_development_lock_agrees_with_the_runtime_lock() -> None:
     for name, requirement in locked(ROOT / "requirements.txt").items():
         # A marker may be wider there: another of its packages needs the same thing everywhere.
         assert development[name].partition(";")[0].strip() == requirement.partition(";")[0].strip()
+
+
+def test_every_program_that_tests_ask_for_is_installed_by_make() -> None:
+    lines = (ROOT / "packaging" / "system-programs.txt").read_text(encoding="utf-8").splitlines()
+    known = {line.split()[0] for line in lines if line and not line.startswith("#")}
+    asked = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        if path.name != "facilities.py" and "node_modules" not in path.parts
+        for name in re.findall(r'\brequire\("([^"]+)"\)', path.read_text(encoding="utf-8"))
+    }
+    assert asked - known - {"node"} == set()
