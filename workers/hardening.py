@@ -15,8 +15,10 @@ import contextlib
 import sys
 from dataclasses import dataclass, field
 
-if sys.platform != "win32":
+if sys.platform == "linux":
     import resource
+
+    from workers.libc import prctl
 
 AGENT_OOM_SCORE = -500
 WORKER_OOM_SCORE = 500
@@ -34,19 +36,16 @@ class Hardening:
 
 def harden_agent() -> Hardening:
     """Protect this process's memory; call it before any secret is read."""
-    if sys.platform == "win32":
-        return Hardening()
+    if sys.platform != "linux":
+        return Hardening(missing=["hardening is for Linux alone"])
     missing = []
-    if sys.platform == "linux":
-        from workers.libc import prctl
-
-        try:
-            prctl(_PR_SET_DUMPABLE, 0)
-        except OSError as e:
-            missing.append(f"still dumpable: {e.strerror}")
-        # Lowering it needs CAP_SYS_RESOURCE, which a service user has not.
-        if not _set_oom_score(AGENT_OOM_SCORE):
-            missing.append("memory score unchanged: needs root or OOMScoreAdjust= in the unit")
+    try:
+        prctl(_PR_SET_DUMPABLE, 0)
+    except OSError as e:
+        missing.append(f"still dumpable: {e.strerror}")
+    # Lowering it needs CAP_SYS_RESOURCE, which a service user has not.
+    if not _set_oom_score(AGENT_OOM_SCORE):
+        missing.append("memory score unchanged: needs root or OOMScoreAdjust= in the unit")
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
     return Hardening(core_limit=before, missing=missing)

@@ -177,7 +177,9 @@ def current() -> Architecture | None:
 
     A 32-bit program on a 64-bit kernel makes 32-bit calls: only ARM's are known here.
     """
-    machine = os.uname().machine if sys.platform != "win32" else ""
+    if sys.platform == "win32":
+        return None
+    machine = os.uname().machine
     is_64_bit = sys.maxsize > 2**32
     if machine in ("x86_64", "aarch64") and is_64_bit:
         return X86_64 if machine == "x86_64" else AARCH64
