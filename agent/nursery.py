@@ -55,6 +55,7 @@ class Nursery:
         address: where this version's zygote listens.
         on_exited: called with every Exited report, before it is forgotten.
         watch_child: reaps the zygote, which is this process's child: (pid, callback(status)).
+        on_started: called with the pid of every zygote that is started.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Nursery:
         on_exited: Callable[[Exited], object],
         watch_child: Callable[[int, Callable[[int], object]], None],
         log: Log,
+        on_started: Callable[[int], object] = lambda _pid: None,
     ) -> None:
         self._loop = loop
         self._address = address
@@ -72,6 +74,7 @@ class Nursery:
         self._on_exited = on_exited
         self._watch_child = watch_child
         self._log = log
+        self._on_started = on_started
         self._mailbox: Mailbox | None = None
         self._requests: dict[str, _Request] = {}
         self._closing = False
@@ -131,6 +134,7 @@ class Nursery:
         listening.close()
         self.restarts += 1
         pid = self.pid
+        self._on_started(pid)
         self._watch_child(pid, lambda status: self._on_zygote_exit(pid, status))
         self._attach(dial(self._loop, self._address, _is_ours))
         self._log.debug("zygote started", pid=pid)

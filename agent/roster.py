@@ -7,6 +7,7 @@ ends and is not run again, telemetry starts again, the rest just ends. Source: c
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -101,7 +102,7 @@ class Roster:
 
     def _answer(self, request_id: str, *, ok: bool, error: str | None) -> None:
         result = WorkerResult(request_id=request_id, ok=ok, error=error)
-        self._uplink.final(result, f"restart-{request_id}")
+        self._uplink.final(result, f"restart-{secrets.token_hex(8)}")
 
     def _is_dead(self, target: str) -> bool:
         return target == "telemetry" and not any(w.record.kind == "telemetry" for w in self._pool)

@@ -7,6 +7,7 @@ refused here. Source: contract 1.1, 1.2; shared constants of the fault cases.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,7 +201,7 @@ class Router:
                 assert_never(message)
 
     def _final(self, message: ToServer, key: str) -> None:
-        self._uplink.final(message, f"refused-{key}-{id(message):x}")
+        self._uplink.final(message, f"refused-{key}-{secrets.token_hex(8)}")
 
     def on_bad_event(self, error: WireError) -> None:
         """Answer what is no message with its family's error; else count and log it."""
