@@ -35,7 +35,7 @@ def literal_reasons() -> set[str]:
         and ast.unparse(node.func).rpartition(".")[2] in ("LinkError", "SyncError", "FilesError")
     ]
     firsts = [call.args[0] for call in calls if call.args]
-    return {arg.value for arg in firsts if isinstance(arg, ast.Constant)}
+    return {str(arg.value) for arg in firsts if isinstance(arg, ast.Constant)}
 
 
 def listed() -> dict[str, str]:
