@@ -65,19 +65,23 @@ def find_log(config_file: Path | None) -> Path:
 
 
 def follow(path: Path, file: IO[str]) -> Iterator[str]:
-    """Yield each new line; after a rotation go on with the new file."""
+    """Yield each new line; after a rotation go on with the new file, and close the old one."""
     held = ""
-    while True:
-        for part in iter(file.readline, ""):
-            held += part
-            if held.endswith("\n"):
-                yield held
-                held = ""
-        replacement = _replacement(path, file)
-        if replacement is None:
-            time.sleep(EVERY_S)
-        else:
-            file = replacement
+    try:
+        while True:
+            for part in iter(file.readline, ""):
+                held += part
+                if held.endswith("\n"):
+                    yield held
+                    held = ""
+            replacement = _replacement(path, file)
+            if replacement is None:
+                time.sleep(EVERY_S)
+            else:
+                file.close()
+                file = replacement
+    finally:
+        file.close()
 
 
 def _replacement(path: Path, file: IO[str]) -> IO[str] | None:
