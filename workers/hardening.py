@@ -38,17 +38,18 @@ def harden_agent() -> Hardening:
     """Protect this process's memory; call it before any secret is read."""
     if sys.platform != "linux":
         return Hardening(missing=["hardening is for Linux alone"])
-    missing = []
-    try:
-        prctl(_PR_SET_DUMPABLE, 0)
-    except OSError as e:
-        missing.append(f"still dumpable: {e.strerror}")
-    # Lowering it needs CAP_SYS_RESOURCE, which a service user has not.
-    if not _set_oom_score(AGENT_OOM_SCORE):
-        missing.append("memory score unchanged: needs root or OOMScoreAdjust= in the unit")
-    before = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
-    return Hardening(core_limit=before, missing=missing)
+    else:  # a branch, so that the type check for other systems leaves it out
+        missing = []
+        try:
+            prctl(_PR_SET_DUMPABLE, 0)
+        except OSError as e:
+            missing.append(f"still dumpable: {e.strerror}")
+        # Lowering it needs CAP_SYS_RESOURCE, which a service user has not.
+        if not _set_oom_score(AGENT_OOM_SCORE):
+            missing.append("memory score unchanged: needs root or OOMScoreAdjust= in the unit")
+        before = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
+        return Hardening(core_limit=before, missing=missing)
 
 
 def relax(pid: int, hardening: Hardening) -> None:
