@@ -16,7 +16,6 @@ MODULES = sorted(path for house in HOUSES for path in (ROOT / house).rglob("*.py
 GRAB_BAGS = {"utils", "util", "common", "helpers", "misc", "base", "core", "manager"}
 # Loaded by supervisorctl's own interpreter, which has no jackline: it may import nothing of ours.
 ALONE = "agent/supervisor/ctlplugin.py"
-PLATFORM_PAIRS = ("_posix", "_windows")
 
 
 def name_of(path: Path) -> str:
@@ -49,13 +48,12 @@ def test_error_classes_are_named_so_and_stand_in_errors(path: Path) -> None:
             )
 
 
-def test_platform_modules_come_in_pairs_beside_a_neutral_one() -> None:
+def test_platform_pairs_stand_beside_a_neutral_module() -> None:
     names = {path.with_suffix("") for path in MODULES}
     for path in sorted(names):
-        for suffix in PLATFORM_PAIRS:
-            if path.name.endswith(suffix):
-                neutral = path.with_name(path.name.removesuffix(suffix))
-                assert neutral in names, f"{path.name} has no {neutral.name} beside it"
+        neutral = path.with_name(path.name.removesuffix("_posix"))
+        if neutral != path and path.with_name(f"{neutral.name}_windows") in names:
+            assert neutral in names, f"{path.name} and its twin have no {neutral.name} beside them"
 
 
 def test_no_registry_or_private_path_is_committed() -> None:
