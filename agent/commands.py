@@ -193,6 +193,16 @@ class Commands:
         self._loop.call_later(END_PATIENCE_S, lambda: _insist(worker, reason))
         return True
 
+    def end_all(self, reason: str) -> None:
+        """End what runs, and answer what waits in line."""
+        for job in list(self._jobs.values()):
+            if job.waiting is not None:
+                job.waiting.cancel()
+                refusal = Refusal(OUR_FAILURE, "the agent was stopped before its turn came", reason)
+                self._finish(job, _refused(job.request, refusal))
+            elif job.worker is not None:
+                self.end(job.worker.id, reason)
+
     def adopt(self, worker: Worker, record: JobRecord) -> None:
         """Go on with a command of an earlier agent."""
         job = self._job_of(record)

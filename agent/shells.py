@@ -166,6 +166,11 @@ class Shells:
         worker.send(End(reason=reason))
         self._loop.call_later(CLOSE_PATIENCE_S, lambda: _insist(worker, reason))
 
+    def end_all(self, reason: str) -> None:
+        """End every session."""
+        for key in list(self._sessions):
+            self.end(key, reason)
+
     def refuse(self, key: str, reason: str, detail: str | None = None) -> None:
         """Answer a start that did not become a session."""
         self._uplink.control(ShellClosed(session=key, reason=reason, detail=detail))

@@ -52,11 +52,6 @@ PRELOADED = ("shell",)
 LONELY_S = 5.0
 
 
-def address_of(run_dir: str, version: str) -> str:
-    """Return where the zygote of a version listens."""
-    return f"{run_dir}/zygote-{version}.sock"
-
-
 def run(argv: list[str]) -> int:
     """Entry point of `jackline _zygote FD ADDRESS STATE_DIR`.
 

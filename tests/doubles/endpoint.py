@@ -17,7 +17,7 @@ from agent.pool import Pool
 from tests.doubles.uplink import RecordingUplink
 from workers.loop import Loop
 from workers.reaper import Reaper
-from workers.zygote import address_of
+from workers.zygote_address import address_of
 
 
 class ListLog:

@@ -1,0 +1,324 @@
+"""Start-up and shut-down of the agent: put the parts together, take them apart. Nothing else.
+
+Order: directories, lock, log, hardening; outbox; zygote; adoption of what an earlier agent left
+(before socketio is imported, so that a shell waits 20 ms and not 300); control socket; link.
+SIGTERM leaves the jobs on lease (restart, upgrade); as process 1 of a container it ends them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent import adoption, dirs, exits, pulse, status
+from agent.commands import Commands
+from agent.config import Settings
+from agent.control import ControlServer, Reply
+from agent.disk import Disk
+from agent.ending import Ending
+from agent.errors import AlreadyRunningError, DirectoryError
+from agent.files import Files
+from agent.keys import KeySyncs
+from agent.limits import RateLimit, Slots
+from agent.lock import Lock
+from agent.log import Log
+from agent.logfile import LogFile
+from agent.loner import Loner
+from agent.nursery import Nursery
+from agent.outbox import Outbox
+from agent.outgoing import Outgoing
+from agent.pool import Pool
+from agent.requests import requests_of
+from agent.roster import Roster
+from agent.router import Families, Router
+from agent.rules import Rules
+from agent.shells import Shells
+from agent.telemetry import Telemetry
+from agent.uplink_live import LiveUplink
+from wire import __version__
+from wire.features import ACK, BASE64, CREDIT, RESUME, STREAM, WORKERS
+from workers import policy, processes
+from workers.loop import Loop
+from workers.policy import Policy, PolicyError
+
+FEATURES = (ACK, CREDIT, RESUME, STREAM, BASE64, WORKERS)
+# A Unix socket's path may have 107 bytes; ours add 23 to the run directory's.
+MAX_RUN_DIR_BYTES = 80
+FLUSH_S = 2.0
+LAG_LOOK_S = 0.5
+LAG_ALARM_S = 1.0
+
+
+def run(settings: Settings) -> int:
+    """Run the agent until it is told to end.
+
+    Returns:
+        An exit code: 0, or 75 when another agent holds the state directory.
+
+    Raises:
+        DirectoryError: a directory is not fit for use; exit 78.
+    """
+    _prepare(settings)
+    try:
+        lock = Lock.take(settings.dirs.state)
+    except AlreadyRunningError as e:
+        print(f"jackline: {e}", file=sys.stderr)
+        return exits.TRY_LATER
+    try:
+        rules = _policy(settings)
+    except PolicyError as e:
+        print(f"jackline: {e}", file=sys.stderr)
+        return exits.CONFIGURATION
+    log = Log(LogFile(settings.logging.file), settings.logging.level, settings.secrets)
+    agent = Agent(settings, rules, log)
+    try:
+        return agent.run()
+    finally:
+        log.close()
+        lock.release()
+
+
+class Agent:
+    """All parts of one running agent."""
+
+    def __init__(self, settings: Settings, machine_policy: Policy, log: Log) -> None:
+        self.settings = settings
+        self.log = log
+        self.started_s = time.time()
+        self.policy = machine_policy
+        state, run_dir = str(settings.dirs.state), str(settings.dirs.run)
+        self.loop = Loop(on_error=lambda e: log.exception("a callback of the core failed", e))
+        self.disk = Disk(self.loop)
+        self.rules = Rules(machine_policy, settings.proxies, settings.transport.ca_file, os.environ)
+        self.outbox = Outbox(settings.dirs.state / "outbox.db", self.loop, log, self._on_disk_full)
+        self.outgoing = Outgoing(self._on_drained)
+        self.uplink = LiveUplink(self.outgoing, self.outbox)
+        self.pool = Pool(self.loop, self.disk, state, run_dir, _secret_dirs(settings), log)
+        self.nursery = self._make_nursery(state, run_dir)
+        self.pool.nursery = self.nursery
+        self.slots = Slots(self.loop, machine_policy.sections.admin.max_concurrent)
+        self.shells = self._make_shells()
+        self.commands = self._make_commands()
+        self.keys = KeySyncs(
+            self.loop, self.pool, self.uplink, self.rules.keys_refusal, self.rules.keys_spec
+        )
+        self.files = self._make_files()
+        self.telemetry = Telemetry(
+            self.loop,
+            self.pool,
+            self.uplink,
+            settings.stats_interval_s,
+            __version__,
+            self._rtt_ms,
+            log,
+        )
+        self.roster = Roster(
+            self.loop, self.pool, self.uplink, self.shells, self.commands, self.telemetry
+        )
+        families = Families(self.shells, self.commands, self.keys, self.files, self.roster)
+        self.router = Router(families, self.uplink, self.loop.clock, log)
+        self.ending = Ending(self)
+        self.control = self._make_control()
+        self.exit_code = exits.OK
+
+    def run(self) -> int:
+        """Run until `leave`."""
+        self._handle_signals()
+        self.outbox.start()
+        self.nursery.connect()
+        adopters: dict[str, adoption.Adopter] = {
+            "shell": self.shells,
+            "admin": self.commands,
+            "keys": self.keys,
+        }
+        adopted = adoption.adopt_all(
+            self.pool,
+            str(self.settings.dirs.state),
+            adopters,
+            Loner(self.pool),
+            self.outbox.has,
+            self.log,
+        )
+        self.log.info("agent started", version=__version__, pid=os.getpid(), adopted=adopted)
+        self.pool.start_watching()
+        self.telemetry.start()
+        self._start_link()
+        self._start_pulse()
+        self._watch_lag(self.loop.clock())
+        gc.collect()
+        gc.freeze()
+        self.loop.run()
+        self._shut_down()
+        return self.exit_code
+
+    def leave(self) -> None:
+        """End this process; jobs stay on lease, results stay in the outbox."""
+        self.loop.stop()
+
+    def _shut_down(self) -> None:
+        self.link.stop(FLUSH_S)
+        self.link.join(FLUSH_S + 3.0)
+        self.control.close()
+        self.nursery.close()
+        self.disk.close(5.0)
+        self.outbox.close()
+        self.log.info("agent ended", pid=os.getpid())
+
+    def _start_link(self) -> None:
+        # Imported late: socketio takes longer than all the rest of the start.
+        from agent.link_core import make_link  # noqa: PLC0415
+
+        self.link = make_link(self, FEATURES)
+        self.link.start()
+
+    def _start_pulse(self) -> None:
+        if pulse.is_wanted():
+            pulse.Pulse(self.loop, self.link.is_well).start()
+
+    def _rtt_ms(self) -> float | None:
+        return self.link.status().rtt_ms
+
+    def _on_drained(self, session: str, cost: int) -> None:
+        """From the link's writer: hand it to the core."""
+        self.loop.call_threadsafe(lambda: self._drained(session, cost))
+
+    def _drained(self, session: str, cost: int) -> None:
+        self.shells.on_drained(session, cost)
+        self.files.on_drained(session, cost)
+
+    def _on_disk_full(self, is_full: bool) -> None:
+        self.rules.is_disk_full = is_full
+
+    def _make_nursery(self, state: str, run_dir: str) -> Nursery:
+        from workers.hardening import harden_agent, relax  # noqa: PLC0415
+        from workers.reaper import Reaper  # noqa: PLC0415
+        from workers.zygote_address import address_of  # noqa: PLC0415
+
+        hardening = harden_agent()
+        for missing in hardening.missing:
+            self.log.info("not hardened", what=missing)
+        reaper = Reaper()
+        reaper.attach(self.loop)
+        return Nursery(
+            self.loop,
+            address_of(run_dir, __version__),
+            state,
+            self.pool.note_exit,
+            reaper.watch,
+            self.log,
+            lambda pid: relax(pid, hardening),
+        )
+
+    def _make_shells(self) -> Shells:
+        return Shells(
+            self.loop,
+            self.pool,
+            self.uplink,
+            self.slots,
+            self.rules.shell_refusal,
+            self.rules.shell_spec,
+            self.policy.sections.shell.detached_timeout_sec,
+            self.log,
+        )
+
+    def _make_commands(self) -> Commands:
+        admin = self.policy.sections.admin
+        rate = RateLimit(self.loop.clock, admin.rate_limit_max, admin.rate_limit_window_sec)
+        return Commands(
+            self.loop,
+            self.pool,
+            self.uplink,
+            self.slots,
+            rate,
+            self.rules,
+            self.outbox,
+            self.log,
+        )
+
+    def _make_files(self) -> Files:
+        return Files(
+            self.pool,
+            self.uplink,
+            str(self.settings.logging.file),
+            self.rules.tail_refusal,
+            self.rules.listing_refusal,
+            self.rules.listing_roots,
+        )
+
+    def _make_control(self) -> ControlServer:
+        handlers: dict[str, Callable[[dict[str, Any], Reply], None]] = requests_of(self)
+        return ControlServer(
+            self.loop,
+            self.settings.dirs.control_socket,
+            handlers,
+            group=status.group_id(self.settings.control_group),
+            on_error=lambda e: self.log.exception("a control request failed", e),
+        )
+
+    def _handle_signals(self) -> None:
+        is_init = os.getpid() == 1
+
+        def on_term(_number: int, _frame: object) -> None:
+            self.loop.call_threadsafe(self.ending.begin if is_init else self.leave)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_term)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, on_term)
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _watch_lag(self, expected_s: float) -> None:
+        """Say so when the core stood still: everything here is meant to be quick."""
+        lag_s = self.loop.clock() - expected_s
+        if lag_s > LAG_ALARM_S:
+            self.log.warning("the core stood still", for_s=round(lag_s, 2))
+        due_s = self.loop.clock() + LAG_LOOK_S
+        self.loop.call_later(LAG_LOOK_S, lambda: self._watch_lag(due_s))
+
+
+def _prepare(settings: Settings) -> None:
+    group = status.group_id(settings.control_group)
+    dirs.prepare(settings.dirs.state)
+    dirs.prepare(settings.dirs.run, group=group)
+    length = len(os.fsencode(settings.dirs.run))
+    if length > MAX_RUN_DIR_BYTES:
+        raise DirectoryError(
+            f"{settings.dirs.run}: {length} bytes are too long for sockets in it; "
+            f"set JACKLINE_RUN_DIR to a path of at most {MAX_RUN_DIR_BYTES}"
+        )
+
+
+def _policy(settings: Settings) -> Policy:
+    return policy.load(
+        settings.sections,
+        settings.policy_file,
+        state_dir=settings.dirs.state,
+        origins=settings.origins,
+    )
+
+
+def _secret_dirs(settings: Settings) -> list[str]:
+    found = [settings.dirs.state, settings.dirs.config]
+    if settings.config_file is not None:
+        found.append(Path(settings.config_file).parent)
+    return sorted({str(path) for path in found})
+
+
+def boot_id(settings: Settings) -> str:
+    """Return the kernel's boot id; without one, a random one kept in the run directory."""
+    known = processes.boot_id()
+    if known is not None:
+        return known
+    path = settings.dirs.run / "boot_id"
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        made = os.urandom(16).hex()
+        path.write_text(made, encoding="ascii")
+        return made

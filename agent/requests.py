@@ -1,0 +1,83 @@
+"""What the control socket is asked: each request and what answers it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agent import killswitch, status
+from agent.control import Reply
+from agent.errors import ControlError
+
+if TYPE_CHECKING:
+    from agent.main import Agent
+
+Request = dict[str, Any]
+Handler = Callable[[Request, Reply], None]
+
+
+def requests_of(agent: Agent) -> dict[str, Handler]:
+    """Return the handlers by the request's `do`."""
+
+    def on_status(_request: Request, reply: Reply) -> None:
+        reply(**status.answer(agent))
+
+    def on_workers(_request: Request, reply: Reply) -> None:
+        reply(workers=agent.roster.rows())
+
+    def on_restart(request: Request, reply: Reply) -> None:
+        agent.roster.restart(_target(request), lambda results: _tell(request, reply, results))
+
+    def on_stop_worker(request: Request, reply: Reply) -> None:
+        agent.roster.stop(_target(request), lambda results: _tell(request, reply, results))
+
+    def on_outbox(_request: Request, reply: Reply) -> None:
+        reply(items=[dataclasses.asdict(entry) for entry in agent.outbox.entries()])
+
+    def on_flush(_request: Request, reply: Reply) -> None:
+        reply(count=agent.outbox.flush())
+
+    def on_policy(_request: Request, reply: Reply) -> None:
+        rows = [
+            {"side": side, "key": key, "value": value, "where": where}
+            for side, key, value, where in agent.policy.rows()
+        ]
+        reply(rows=rows)
+
+    def on_pause(request: Request, reply: Reply) -> None:
+        killswitch.turn_on(agent.settings.dirs.state, str(request.get("reason", "")))
+        reply()
+
+    def on_resume(_request: Request, reply: Reply) -> None:
+        reply(was_paused=killswitch.turn_off(agent.settings.dirs.state))
+
+    def on_stop(_request: Request, reply: Reply) -> None:
+        agent.ending.begin(reply)
+
+    return {
+        "status": on_status,
+        "workers": on_workers,
+        "worker_restart": on_restart,
+        "worker_stop": on_stop_worker,
+        "outbox": on_outbox,
+        "outbox_flush": on_flush,
+        "policy": on_policy,
+        "pause": on_pause,
+        "resume": on_resume,
+        "stop": on_stop,
+    }
+
+
+def _target(request: Request) -> str:
+    target = request.get("target")
+    if not isinstance(target, str) or not target:
+        raise ControlError("bad_request", "target must be a worker's id, a kind, or all")
+    return target
+
+
+def _tell(request: Request, reply: Reply, results: list[dict[str, Any]]) -> None:
+    if not results and request.get("target") != "all":
+        reply.fail(ControlError("not_found", f"no worker is called {request.get('target')!r}"))
+    else:
+        reply(results=results)
