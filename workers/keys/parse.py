@@ -17,6 +17,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from workers.keys.errors import SyncError
+
 MAX_KEYS = 100
 MAX_BASE64_CHARS = 8192  # the longest key that sshd takes, RSA 16384, has about 2,800
 MIN_RSA_BITS = 2048
@@ -26,10 +28,6 @@ _LINE = re.compile(
     rb"([a-z0-9@.-]{1,64})[ \t]+([A-Za-z0-9+/]{1,8192}={0,2})(?:[ \t].*)?", re.DOTALL
 )
 _POINT_BYTES = {b"nistp256": 65, b"nistp384": 97, b"nistp521": 133}
-
-
-class TooManyKeysError(ValueError):
-    """More lines than MAX_KEYS: refuse them all, a part of them would be anybody's choice."""
 
 
 class PublicKey(NamedTuple):
@@ -50,12 +48,12 @@ def parse_keys(text: bytes) -> Parsed:
     """Parse a list of public keys, one a line; blank lines and comments do not count.
 
     Raises:
-        TooManyKeysError: more than MAX_KEYS lines; take none.
+        SyncError: `too_many`: more than MAX_KEYS lines; a part of them would be anybody's choice.
     """
     lines = [line.strip(b" \t\r") for line in text.split(b"\n")]
     lines = [line for line in lines if line and not line.startswith(b"#")]
     if len(lines) > MAX_KEYS:
-        raise TooManyKeysError(f"{len(lines)} keys, at most {MAX_KEYS} are taken")
+        raise SyncError("too_many", f"{len(lines)} keys, at most {MAX_KEYS} are taken")
     parsed = [parse_line(line) for line in lines]
     keys = dict.fromkeys(key for key in parsed if key is not None)
     return Parsed(list(keys), sum(key is None for key in parsed))

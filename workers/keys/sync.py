@@ -14,7 +14,7 @@ from collections.abc import Callable
 from workers.keys.block import Change, change
 from workers.keys.errors import SyncError
 from workers.keys.fetch import fetch, keys_url
-from workers.keys.parse import Parsed, TooManyKeysError, parse_keys
+from workers.keys.parse import Parsed, parse_keys
 from workers.messages import KeysEnded, KeysSpec
 
 if sys.platform != "win32":
@@ -55,10 +55,7 @@ def sync(spec: KeysSpec, go_on: Callable[[], bool]) -> KeysEnded:
 
 
 def _usable(body: bytes) -> Parsed:
-    try:
-        parsed = parse_keys(body)
-    except TooManyKeysError as e:
-        raise SyncError("too_many", str(e)) from e
+    parsed = parse_keys(body)
     if not parsed.keys:
         raise SyncError("no_keys", f"none of {parsed.rejected} lines is a key that may be used")
     return parsed

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.public_keys import blob, ecdsa, ed25519, encode, rsa
-from workers.keys.parse import MAX_KEYS, TooManyKeysError, parse_keys, parse_line
+from workers.keys.errors import SyncError
+from workers.keys.parse import MAX_KEYS, parse_keys, parse_line
 
 TOKEN = b"sk-ssh-ed25519@openssh.com"
 TOKEN_ECDSA = b"sk-ecdsa-sha2-nistp256@openssh.com"
@@ -98,7 +99,7 @@ def test_parse_keys_same_key_twice_is_one() -> None:
 def test_parse_keys_a_hundred_are_taken_and_one_more_refuses_all() -> None:
     lines = [ed25519(number) for number in range(MAX_KEYS + 1)]
     assert len(parse_keys("\n".join(lines[:-1]).encode()).keys) == MAX_KEYS
-    with pytest.raises(TooManyKeysError, match="101 keys"):
+    with pytest.raises(SyncError, match="too_many: 101 keys"):
         parse_keys("\n".join(lines).encode())
 
 
