@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import adoption, dirs, exits, pulse, status
 from agent.commands import Commands
@@ -46,6 +46,9 @@ from wire.features import ACK, BASE64, CREDIT, RESUME, STREAM, WORKERS
 from workers import policy, processes
 from workers.loop import Loop
 from workers.policy import Policy, PolicyError
+
+if TYPE_CHECKING:
+    from agent.live_link import LiveLink
 
 FEATURES = (ACK, CREDIT, RESUME, STREAM, BASE64, WORKERS)
 # A Unix socket's path may have 107 bytes; ours add 23 to the run directory's.
@@ -97,7 +100,7 @@ class Agent:
         self.disk = Disk(self.loop)
         self.rules = Rules(machine_policy, settings.proxies, settings.transport.ca_file, os.environ)
         self.outbox = Outbox(settings.dirs.state / "outbox.db", self.loop, log, self._on_disk_full)
-        self.outgoing = Outgoing(self._on_drained)
+        self.outgoing = Outgoing()
         self.uplink = LiveUplink(self.outgoing, self.outbox)
         self.pool = Pool(self.loop, self.disk, state, run_dir, _secret_dirs(settings), log)
         self.nursery = self._make_nursery(state, run_dir)
@@ -125,6 +128,7 @@ class Agent:
         self.router = Router(families, self.uplink, self.loop.clock, log)
         self.ending = Ending(self)
         self.control = self._make_control()
+        self.link: LiveLink
         self.exit_code = exits.OK
 
     def run(self) -> int:
@@ -172,25 +176,21 @@ class Agent:
 
     def _start_link(self) -> None:
         # Imported late: socketio takes longer than all the rest of the start.
-        from agent.link_core import make_link  # noqa: PLC0415
+        from agent.link_events import make_link  # noqa: PLC0415
 
-        self.link = make_link(self, FEATURES)
+        self.link = make_link(self, FEATURES, lambda: boot_id(self.settings))
         self.link.start()
 
     def _start_pulse(self) -> None:
         if pulse.is_wanted():
-            pulse.Pulse(self.loop, self.link.is_well).start()
+            pulse.Pulse(self.loop, self._is_well).start()
+
+    def _is_well(self) -> bool:
+        """Does the link's thread still live? Its silence is what only a new process mends."""
+        return self.link.status().state != "stopped"
 
     def _rtt_ms(self) -> float | None:
         return self.link.status().rtt_ms
-
-    def _on_drained(self, session: str, cost: int) -> None:
-        """From the link's writer: hand it to the core."""
-        self.loop.call_threadsafe(lambda: self._drained(session, cost))
-
-    def _drained(self, session: str, cost: int) -> None:
-        self.shells.on_drained(session, cost)
-        self.files.on_drained(session, cost)
 
     def _on_disk_full(self, is_full: bool) -> None:
         self.rules.is_disk_full = is_full

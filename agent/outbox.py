@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from agent.clock import wall_ms
 from agent.errors import LinkError, OutboxError
 from agent.outbox_flights import Flights, Record
-from agent.outbox_store import Draft, Store
+from agent.outbox_store import Draft, Entry, Store
 from agent.outbox_writer import OutboxWriter
 from agent.outgoing import Outgoing
 from wire import limits
@@ -155,6 +155,25 @@ class Outbox:
         except (sqlite3.Error, WireError) as error:
             self._log.error("a kept result cannot be read", error=str(error))
             return None
+
+    def has(self, key: str) -> bool:
+        """Was a final for this job ever stored, delivered or not?"""
+        try:
+            return self._store.has_seen(key)
+        except sqlite3.Error as error:
+            self._log.error("the outbox cannot be read", error=str(error))
+            return False
+
+    def entries(self) -> list[Entry]:
+        """List what is kept to be sent, oldest first."""
+        return self._store.entries()
+
+    def flush(self) -> int:
+        """Give parked finals another chance, on the next connection; return how many wait."""
+        revived = self._parked
+        self._parked, self._waiting = 0, self._waiting + revived
+        self._writer.submit(lambda store: store.unpark())
+        return self._waiting
 
     def status(self) -> OutboxStatus:
         """Tell what is kept."""

@@ -218,6 +218,19 @@ class Store:
         ).fetchone()
         return found
 
+    def has_seen(self, key: str) -> bool:
+        """Was a final for this key ever stored, delivered or not?"""
+        found = self._db.execute("SELECT 1 FROM seen WHERE key = ?", (key,)).fetchone()
+        return found is not None
+
+    def unpark(self) -> int:
+        """Give every parked final another chance; return how many there were."""
+        with self._transaction():
+            done = self._db.execute(
+                "UPDATE outbox SET parked = NULL, strikes = 0 WHERE parked NOTNULL"
+            )
+        return done.rowcount
+
     def entries(self) -> list[Entry]:
         """Return everything that is kept to be sent, oldest first."""
         return _entries(self._db)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,26 @@ def requests_of(agent: Agent) -> dict[str, Handler]:
         agent.roster.stop(_target(request), lambda results: _tell(request, reply, results))
 
     def on_outbox(_request: Request, reply: Reply) -> None:
-        reply(items=[dataclasses.asdict(entry) for entry in agent.outbox.entries()])
+        now_ms = time.time() * 1000.0
+        reply(
+            items=[
+                {
+                    "id": entry.id,
+                    "event": entry.event,
+                    "job": entry.key,
+                    "bytes": entry.size,
+                    "age_s": max(0.0, (now_ms - entry.stored_ms) / 1000.0),
+                    "tries": entry.strikes,
+                    "parked": entry.parked,
+                }
+                for entry in agent.outbox.entries()
+            ]
+        )
 
     def on_flush(_request: Request, reply: Reply) -> None:
-        reply(count=agent.outbox.flush())
+        count = agent.outbox.flush()
+        agent.link.drop("the outbox is to be sent again")
+        reply(count=count)
 
     def on_policy(_request: Request, reply: Reply) -> None:
         rows = [
