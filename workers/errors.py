@@ -25,6 +25,10 @@ class ConfinementError(WorkersError):
     """A confined kind could not be confined at all: the worker must not go on."""
 
 
+class DirectoryRefusedError(WorkersError):
+    """A command's working directory is not allowed or not there: refuse the command (126)."""
+
+
 class MailboxError(WorkersError):
     """A mailbox cannot be opened or has to be dropped: treat its worker as lost."""
 
