@@ -24,7 +24,7 @@ _STIME = 12
 _START_TIME = 19
 
 # A process that has ended and only waits for its parent.
-_ENDED = frozenset("ZXx")
+_ENDED = frozenset((b"Z", b"X", b"x"))
 
 
 class ProcessRef(NamedTuple):
@@ -63,6 +63,14 @@ def reference(pid: int) -> ProcessRef | None:
     return ProcessRef(pid, started)
 
 
+def living(pid: int) -> ProcessRef | None:
+    """Name the process that has `pid` now, unless it is a zombie; only with /proc."""
+    fields = _stat(pid)
+    if fields is None or fields[_STATE] in _ENDED:
+        return None
+    return ProcessRef(pid, int(fields[_START_TIME]))
+
+
 def is_same(pid: int, started: int) -> bool:
     """Does `pid` still name the process that started at `started`?
 
@@ -73,13 +81,7 @@ def is_same(pid: int, started: int) -> bool:
 
 def is_alive(process: ProcessRef) -> bool:
     """Does the process exist and is it more than a zombie?"""
-    fields = _stat(process.pid)
-    if fields is None:
-        return not has_proc() and _exists(process.pid)
-    return (
-        int(fields[_START_TIME]) == process.start_time
-        and fields[_STATE].decode("ascii", "replace") not in _ENDED
-    )
+    return living(process.pid) == process or (not has_proc() and _exists(process.pid))
 
 
 def state(pid: int) -> str | None:

@@ -6,8 +6,8 @@ and still lives; and, once the root is dead, what carries the root's job in its 
 /proc. A worker that ends its own tree must be a subreaper (`become_subreaper`): only then do
 double-forked daemons stay below it.
 
-Rules: never signals the calling process; never blocks (a walk of 50 processes takes about 2 ms, one
-`step` walks for 5 ms at most, and the search for marks reads 64 environments at a time). A children
+Rules: never signals the calling process; never blocks (a walk over 50 processes takes 2 ms, over
+300 10 ms; one `step` is a walk or two, 5 ms of signals, or 64 environments looked at). A children
 list may miss an entry while a sibling ends: only two empty walks in a row count as empty.
 Source: proc_pid_task(5) for `children`, proc_pid_environ(5), prctl(2), cgroups(7).
 """
@@ -34,7 +34,7 @@ assert sys.platform != "win32"
 MARK = "JACKLINE_JOB"
 
 _PR_SET_CHILD_SUBREAPER = 36
-_WALK_BUDGET_S = 0.005
+_BUDGET_S = 0.005
 _FIRST_LOOK_S = 0.002
 _LAST_LOOK_S = 0.05
 _ROOT_WAITS_S = 1.0
@@ -70,8 +70,7 @@ def descendants(pid: int) -> list[ProcessRef]:
     if not processes.has_proc():
         return []
     pids = _by_children_lists(pid) if _has_children_lists() else _by_parents(pid)
-    found = (processes.reference(each) for each in pids)
-    return [each for each in found if each is not None and processes.is_alive(each)]
+    return [each for each in map(processes.living, pids) if each is not None]
 
 
 def _has_children_lists() -> bool:
@@ -137,8 +136,7 @@ def marked(job_id: str) -> Iterator[ProcessRef | None]:
     """
     wanted = f"{MARK}={job_id}".encode()
     for pid in _all_pids():
-        found = processes.reference(pid) if wanted in _environment(pid).split(b"\0") else None
-        yield found if found is not None and processes.is_alive(found) else None
+        yield processes.living(pid) if wanted in _environment(pid).split(b"\0") else None
 
 
 def _environment(pid: int) -> bytes:
@@ -232,7 +230,10 @@ class PosixTreeKill:
                 self._survivors = [each.pid for each in self._alive()]
                 return None
             self._enter(self._steps.pop(0), now_s)
-        if self._signal_all(now_s):
+        alive, is_done = self._signal_all(now_s)
+        if not is_done:
+            return 0.0
+        if alive:
             self._empty_walks = 0
             self._look_s, look_s = min(self._look_s * 2, _LAST_LOOK_S), self._look_s
             return min(look_s, max(0.0, self._ends_s - now_s))
@@ -252,47 +253,49 @@ class PosixTreeKill:
         if signal.SIGKILL in self._numbers and self._cgroup is not None:
             self._cgroup.kill()
 
-    def _signal_all(self, now_s: float) -> bool:
-        """Signal whoever was not yet in this step, until nobody is new; return "somebody lives"."""
-        give_up = time.monotonic() + _WALK_BUDGET_S
+    def _signal_all(self, now_s: float) -> tuple[bool, bool]:
+        """Signal whoever was not yet in this step; return "somebody lives" and "nobody was new"."""
         alive = self._alive()
-        while new := [each for each in alive if each not in self._signalled and each != self._root]:
-            self._signal(new)
-            if time.monotonic() > give_up:
-                return True
+        give_up_s = time.monotonic() + _BUDGET_S
+        while new := alive - self._signalled - {self._root}:
+            for target in new:
+                self._signal(target)
+                if time.monotonic() > give_up_s:
+                    return True, False
             alive = self._alive()
-        if self._root is not None and self._root in alive and self._root not in self._signalled:
+        if self._root is not None and self._root in alive - self._signalled:
             if len(alive) == 1 or now_s >= self._root_due_s:
-                self._signal([self._root])
-        return bool(alive)
+                self._signal(self._root)
+        return bool(alive), True
 
-    def _signal(self, targets: list[ProcessRef]) -> None:
-        for target in targets:
-            self._signalled.add(target)
-            for number in self._numbers:
-                try:
-                    if target.start_time:
-                        processes.send(target, number)
-                    else:
-                        os.killpg(target.pid, number)
-                except ProcessLookupError:
-                    break
-                except PermissionError:
-                    break  # it became another user (sudo): it will be told as a survivor
+    def _signal(self, target: ProcessRef) -> None:
+        self._signalled.add(target)
+        for number in self._numbers:
+            try:
+                if target.start_time:
+                    processes.send(target, number)
+                else:
+                    os.killpg(target.pid, number)
+            except ProcessLookupError:
+                return
+            except PermissionError:
+                return  # it became another user (sudo): it will be told as a survivor
 
-    def _alive(self) -> list[ProcessRef]:
+    def _alive(self) -> set[ProcessRef]:
         """Return what lives of the tree now, the root included."""
-        alive = {each for each in self._seen if processes.is_alive(each)}
-        if self._root is not None and processes.is_alive(self._root):
-            alive.add(self._root)
-        below: set[ProcessRef] = set()
-        if self._origin is not None and (self._root is None or self._root in alive):
-            below.update(descendants(self._origin))
-        for each in alive - below - {self._root}:
+        alive: set[ProcessRef] = set()
+        if self._root is None or processes.is_alive(self._root):
+            if self._origin is not None:
+                alive.update(descendants(self._origin))
+            if self._root is not None:
+                alive.add(self._root)
+        for each in self._seen - alive:
             # Cut off from the origin: its parent died and no subreaper of ours inherited it.
-            below.update(descendants(each.pid))
-        self._seen = {each for each in alive | below if each.pid != os.getpid()}
-        return list(self._seen)
+            if processes.is_alive(each):
+                alive.add(each)
+                alive.update(descendants(each.pid))
+        self._seen = {each for each in alive if each.pid != os.getpid()}
+        return self._seen
 
 
 class _MarkSearch:

@@ -258,6 +258,23 @@ def test_a_tree_that_forks_while_it_dies_ends(started):
     assert descendants(worker.pid) == []
 
 
+def test_a_large_tree_ends_whole_in_slices(started):
+    wide = """
+        import os, time
+        for _ in range(200):
+            if os.fork() == 0:
+                os.setsid(); time.sleep(600)
+        os.write(1, b"%d\\n" % os.getpid())
+        time.sleep(600)
+    """
+    argv = [sys.executable, "-c", WORKER, "yes", "AT_ONCE", textwrap.dedent(wide)]
+    worker = start(started, argv)
+    read_pids(worker, 1)
+    assert len(descendants(worker.pid)) == 201
+    assert tell_to_end(worker)["survivors"] == []
+    assert descendants(worker.pid) == []
+
+
 def test_walk_without_children_lists_finds_the_same(started, monkeypatch):
     tree = start(started, [sys.executable, "-c", program("setsid")])
     read_pids(tree, 5)
