@@ -64,7 +64,10 @@ class Ending:
 
     def _await_results(self, deadline_s: float) -> None:
         agent = self._agent
-        waits = agent.outbox.status().waiting > 0 and agent.uplink.is_up
+        # A server that knows no `ack` confirms with its next ping, which may be far: then what has
+        # been handed to the system will have to do, and the next agent sends it again.
+        left = agent.outbox.status().waiting if agent.uplink.features else 0
+        waits = agent.uplink.is_up and (left > 0 or not agent.outgoing.is_idle())
         if waits and agent.loop.clock() < deadline_s:
             agent.loop.call_later(LOOK_S, lambda: self._await_results(deadline_s))
             return

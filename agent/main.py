@@ -151,6 +151,7 @@ class Agent:
         )
         self.log.info("agent started", version=__version__, pid=os.getpid(), adopted=adopted)
         self.pool.start_watching()
+        self.control.open()
         self.telemetry.start()
         self._start_link()
         self._start_pulse()
