@@ -180,13 +180,17 @@ class Office:
             return
         self._lease_s = start.lease_s
         self.secret_dirs = start.secret_dirs
+        kind = importlib.import_module(KINDS[self._kind])
         try:
             if start.run_as is not None:
+                # Python's own directories may be closed to the account.
+                if hasattr(kind, "import_all"):
+                    kind.import_all()
                 become(start.run_as)
         except AccountError as e:
             self.finish(NotBegun(reason="no_user", detail=str(e)))
             return
-        self._worker = importlib.import_module(KINDS[self._kind]).make(self)
+        self._worker = kind.make(self)
         self._worker.on_start(start.spec)
 
     def _on_closed(self, _reason: str) -> None:

@@ -3,7 +3,9 @@
 `workers/<kind>/worker.py` has `def make(desk: Desk) -> Worker`. `workers/entry.py` owns the loop,
 the mailbox, the beat and the lease, and calls the worker from that one thread. A callback that
 blocks stops the beat, and a worker without a beat for 15 s is killed as stalled: so a kind whose
-work can hang (a network fetch, a dead mount) bounds it, or accepts to be killed for it.
+work can hang (a network fetch, a dead mount) bounds it, or accepts to be killed for it. A kind that
+imports anything later than its own module also has `def import_all() -> None`, which is called
+before the process becomes another account: that one may not be able to read Python's own files.
 """
 
 from __future__ import annotations

@@ -26,6 +26,14 @@ MAX_BODY_BYTES = 1 << 20
 _USER = re.compile(r"[A-Za-z0-9-]{1,39}")
 
 
+def import_all() -> None:
+    """Import what `fetch` does, and what that imports only when a connection is made."""
+    import requests  # noqa: F401
+    import truststore  # noqa: F401
+
+    "github.com".encode("idna")
+
+
 def keys_url(base_url: str, github_user: str) -> str:
     """Return the address of a user's keys.
 

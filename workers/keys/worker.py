@@ -61,6 +61,17 @@ def make(desk: Desk) -> Worker:
     return KeysWorker(desk)
 
 
+def import_all() -> None:
+    """Import what a sync needs; called before this process becomes an account that may not read it.
+
+    7 MiB: that is why it is not done at the top.
+    """
+    if sys.platform != "win32":
+        from workers.keys import fetch, sync  # noqa: F401
+
+        fetch.import_all()
+
+
 def _failed(reason: str, detail: str) -> KeysEnded:
     return KeysEnded(ok=False, error=reason, detail=detail)
 
