@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,89 +28,22 @@ from agent.configkeys import (
     is_known_unused,
     suggestion,
 )
-from agent.dirs import Dirs
 from agent.errors import ConfigError, Fault
+from agent.settings import Logging, Options, Report, Settings, Transport, Value
 from workers.policy_sections import Sections
 
 FILE_NAME = "agent-config"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the command line says: stronger than everything else."""
-
-    config: Path | None = None
-    insecure: bool = False
-    log_level: str | None = None
-
-
-@dataclass(frozen=True)
-class Value:
-    """One key's value and where it came from: `default`, `file PATH`, `environment NAME` …"""
-
-    key: Key
-    value: Any
-    origin: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transport:
-    """`transport`: how the server is reached. `path` starts with a slash and ends in none."""
-
-    path: str
-    skip_tls_verify: bool
-    ca_file: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Logging:
-    """`logging`: where the log goes, absolute, and from which level on."""
-
-    file: Path
-    level: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything an agent is told from outside.
-
-    `proxies` has the keys http, https, all and no, as the environment gives them; `origins` says
-    of each dotted key where it came from; `secrets` must not appear in anything we write.
-    """
-
-    client_id: str
-    server_url: str
-    auth_token: str = field(repr=False)
-    stats_interval_s: float
-    heartbeat_interval_s: float
-    pong_timeout_s: float
-    transport: Transport
-    logging: Logging
-    control_group: str | None
-    sections: Sections
-    dirs: Dirs
-    config_file: Path | None
-    policy_file: Path
-    proxies: Mapping[str, str] = field(repr=False)
-    origins: Mapping[str, str] = field(repr=False)
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        held = (self.auth_token, self.sections.admin.command_token)
-        return tuple(secret for secret in held if secret)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What was found, good or bad; `settings` is None when there is a fault."""
-
-    settings: Settings | None
-    values: tuple[Value, ...]
-    faults: tuple[Fault, ...]
-    warnings: tuple[str, ...]
-    config_file: Path | None
-    log_file: Path
+__all__ = [
+    "FILE_NAME",
+    "Logging",
+    "Options",
+    "Report",
+    "Settings",
+    "Transport",
+    "Value",
+    "inspect",
+    "load",
+]
 
 
 def load(options: Options | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -261,8 +193,9 @@ class _Reader:
 
     def _secret_file(self, key: Key, name: str, path: str) -> Any:
         try:
-            data = configfile.read_bytes(Path(path), private=True)
-            return _Text(data.decode("utf-8").strip())
+            text = configfile.read_bytes(Path(path)).decode("utf-8").strip()
+            self._warn_if_readable(Path(path))
+            return _Text(text)
         except ConfigError as e:
             reason = f"{e.faults[0].key} {e.faults[0].reason}"
         except UnicodeDecodeError:
@@ -300,15 +233,25 @@ class _Reader:
             self._warn_of_readers(self._file)
 
     def _warn_of_readers(self, path: Path) -> None:
+        if self._values["authToken"].origin.startswith("file"):
+            self._warn_if_readable(path)
         try:
-            found = path.stat()
+            owner = path.stat().st_uid
         except OSError:
             return
-        token = self._values["authToken"]
-        if found.st_mode & 0o004 and token.origin.startswith("file"):
+        if sys.platform != "win32" and owner not in (0, os.geteuid()):
+            self._warnings.append(f"{path}: belongs to uid {owner}, who decides with it")
+
+    def _warn_if_readable(self, path: Path) -> None:
+        """A container's secrets are readable by all of its processes: no need to say so."""
+        if sys.platform == "win32" or str(path).startswith("/run/secrets/"):
+            return
+        try:
+            is_readable = path.stat().st_mode & 0o004
+        except OSError:
+            return
+        if is_readable:
             self._warnings.append(f"{path}: everybody may read the token in it; `chmod 600 {path}`")
-        if sys.platform != "win32" and found.st_uid not in (0, os.geteuid()):
-            self._warnings.append(f"{path}: belongs to uid {found.st_uid}, who decides with it")
 
     def _settings(self) -> Settings:
         value = {name: found.value for name, found in self._values.items()}

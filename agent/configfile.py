@@ -51,12 +51,11 @@ def read(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_bytes(path: Path, *, private: bool = False) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Return a small regular file's content.
 
     Args:
         path: may be a link.
-        private: it holds a secret: nobody but its owner may write it, and not everybody read it.
 
     Raises:
         ConfigError: with one fault, which names the file.
@@ -68,7 +67,7 @@ def read_bytes(path: Path, *, private: bool = False) -> bytes:
     except OSError as e:
         raise _error(path, f"cannot be read: {e.strerror}") from e
     try:
-        _check(path, os.fstat(fd), private=private)
+        _check(path, os.fstat(fd))
         with os.fdopen(fd, "rb", closefd=False) as file:
             return file.read(MAX_BYTES)
     except OSError as e:
@@ -77,7 +76,7 @@ def read_bytes(path: Path, *, private: bool = False) -> bytes:
         os.close(fd)
 
 
-def _check(path: Path, found: os.stat_result, *, private: bool) -> None:
+def _check(path: Path, found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise _error(path, "is a directory")
     if not stat.S_ISREG(found.st_mode):
@@ -91,8 +90,6 @@ def _check(path: Path, found: os.stat_result, *, private: bool) -> None:
     mode = stat.S_IMODE(found.st_mode)
     if mode & stat.S_IWOTH:
         raise _error(path, f"mode {mode:04o}: everybody may write it; `chmod o-w {path}`")
-    if private and mode & stat.S_IROTH:
-        raise _error(path, f"mode {mode:04o}: everybody may read the secret; `chmod 600 {path}`")
 
 
 def _is_json(path: Path, text: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from agent import config
 from agent.config import Options
+from agent.dirs import Dirs
 from agent.errors import ConfigError
 
 GOOD = {"clientId": "web-1", "serverUrl": "https://hub.example", "authToken": "s3cr3t-t0ken"}
@@ -99,8 +100,11 @@ def test_config_secret_comes_from_the_file_a_variable_names(tmp_path: Path, name
     secret = write(tmp_path / "token", "from-a-file\n")
     assert load(tmp_path, GOOD, **{name: str(secret)}).auth_token == "from-a-file"
     secret.chmod(0o644)
+    [warning] = load(tmp_path, GOOD, **{name: str(secret)}).warnings
+    assert "everybody may read the token" in warning
+    secret.chmod(0o666)
     [fault] = faults(tmp_path, GOOD, **{name: str(secret)})
-    assert "everybody may read the secret" in fault
+    assert "everybody may write it" in fault
     assert "from-a-file" not in fault
 
 
@@ -131,7 +135,11 @@ def test_config_json_and_yaml_mean_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content, key, reason",
     [
-        ({"statsIntervalSec": "60"}, "statsIntervalSec", 'statsIntervalSec = "60": must be a number'),
+        (
+            {"statsIntervalSec": "60"},
+            "statsIntervalSec",
+            'statsIntervalSec = "60": must be a number',
+        ),
         ({"admin": {"enableShell": "yes"}}, "admin.enableShell", "must be true or false"),
         ({"admin": {"allowedCommands": "ls"}}, "admin.allowedCommands", "must be a list of texts"),
         ({"admin": {"allowedCommands": ["ls", 1]}}, "admin.allowedCommands", "list of texts"),
@@ -244,9 +252,7 @@ def test_config_key_of_a_fielded_agent_that_we_do_not_use_is_silent(tmp_path: Pa
         (b" " * (1 << 21), "is larger than"),
     ],
 )
-def test_config_file_that_is_none_is_one_fault(
-    tmp_path: Path, content: bytes, reason: str
-) -> None:
+def test_config_file_that_is_none_is_one_fault(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "c.json"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -329,7 +335,7 @@ def test_config_log_file_is_where_the_contract_says(
 def test_config_of_the_system_logs_to_the_systems_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = config.Dirs(tmp_path / "etc", tmp_path / "lib", tmp_path / "run", tmp_path / "log")
+    places = Dirs(tmp_path / "etc", tmp_path / "lib", tmp_path / "run", tmp_path / "log")
     monkeypatch.setattr("agent.dirs.system_dirs", lambda environ=None: places)
     write(tmp_path / "etc/agent-config.json", GOOD)
     assert config.load(None, {}).logging.file == tmp_path / "log/agent.log"
