@@ -59,7 +59,7 @@ def from_text(key: Key, text: str) -> Any:
         return _number(text, float, "must be a number")
     if any(get_origin(one) in (list, dict) for one in types):
         return _several(text, types)
-    return text
+    return str(text)
 
 
 def convert(key: Key, value: Any) -> Any:

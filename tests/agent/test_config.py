@@ -91,6 +91,7 @@ def test_config_everything_may_come_from_the_environment(tmp_path: Path) -> None
     )
     settings = config.load(None, env)
     assert settings.config_file is None
+    assert type(settings.auth_token) is str
     assert settings.logging.file == Path("/x/y.log")
     assert settings.policy_file == tmp_path / "etc" / "policy.yaml"
 
