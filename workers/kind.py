@@ -90,7 +90,7 @@ class Worker(Protocol):
 class StreamlessWorker:
     """The half of a Worker that a kind without a terminal, and without output bytes, shares."""
 
-    def on_data(self, data: bytes) -> None:  # noqa: ARG002 - the Protocol's
+    def on_data(self, data: bytes) -> None:
         return None
 
     def on_message(self, message: ToWorker) -> None:
