@@ -52,6 +52,7 @@ __all__ = [
     "Launch",
     "Policy",
     "PolicyError",
+    "PolicyFault",
     "Profile",
     "Sections",
     "ShellSection",

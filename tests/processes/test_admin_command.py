@@ -369,7 +369,7 @@ def test_stream_without_a_link_is_drained(start: Command):
 def test_stream_goes_on_with_a_new_link_though_its_credit_was_lost(start: Command, tmp_path: Path):
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
-    desk = start(sh=f"head -c 100000 /dev/zero; read x < {fifo}; echo end", stream=True)
+    desk = start(sh=f"head -c 20000 /dev/zero; read x < {fifo}; echo end", stream=True)
     desk.send(Credit(bytes=1000))
     desk.run_until(lambda: len(desk.output[1]) == 1000)
     desk.detach()
