@@ -90,8 +90,8 @@ class Loop:
             if callback is not None:
                 added: list[Callback | None] = [None, None]
                 added[index] = callback
-                self._interests[fd] = added
                 self._selector.register(fd, WRITE if index else READ, added)
+                self._interests[fd] = added  # only now: what epoll refuses must leave no trace
             return
         before = self._mask(pair)
         pair[index] = callback
@@ -177,7 +177,9 @@ class Loop:
 
     def _run_timers(self) -> None:
         now = self.clock()
-        while self._timers and self._timers[0][0] <= now:
+        newest = next(self._order)
+        # A timer that sets itself anew waits for the next turn, even where the clock is coarse.
+        while self._timers and self._timers[0][0] <= now and self._timers[0][1] < newest:
             timer = heapq.heappop(self._timers)[2]
             if timer.callback is not None:
                 callback, timer.callback = timer.callback, None
