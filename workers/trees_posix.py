@@ -73,6 +73,13 @@ def descendants(pid: int) -> list[ProcessRef]:
     return [each for each in map(processes.living, pids) if each is not None]
 
 
+def children(pid: int) -> list[ProcessRef]:
+    """Return the direct children of `pid` that are more than zombies."""
+    if not _has_children_lists():
+        return [each for each in descendants(pid) if processes.parent(each.pid) == pid]
+    return [each for each in map(processes.living, _children(pid)) if each is not None]
+
+
 def _has_children_lists() -> bool:
     """CONFIG_PROC_CHILDREN; nearly every distribution sets it."""
     return os.path.exists("/proc/thread-self/children")

@@ -21,7 +21,7 @@ import sys
 
 import msgspec
 
-from workers import frames, jobs
+from workers import frames, jobs, trees
 from workers.entry import KINDS, Office, _may_dial
 from workers.errors import FrameError, WorkersError
 from workers.loop import Loop
@@ -45,6 +45,7 @@ from workers.hardening import harden_worker  # noqa: E402 - POSIX from here on
 from workers.processes import start_time  # noqa: E402
 from workers.queues_posix import SocketListener, bind  # noqa: E402
 from workers.reaper import Reaper  # noqa: E402
+from workers.strays import Strays  # noqa: E402
 from workers.trees_posix import become_subreaper  # noqa: E402
 
 # Small enough to be in every worker's pages; psutil and requests are not.
@@ -84,6 +85,7 @@ class Zygote:
         self._agent: Mailbox | None = None
         self._workers: dict[int, Spawn] = {}
         self._unread: dict[int, Exited] = {}
+        self._strays = Strays()
         self._reaper = Reaper()
         self._reaper.attach(self.loop)
         self._look_if_lonely()
@@ -154,6 +156,15 @@ class Zygote:
             os.unlink(spawn.address)
         exited = self._unread[pid] = Exited(job_id=spawn.job_id, pid=pid, status=status)
         self._send(exited)
+        for orphan in self._strays.arrived(self._workers):
+            if status != 0:
+                self._end(trees.kill_tree(orphan, trees.AT_ONCE))
+
+    def _end(self, kill: trees.TreeKill) -> None:
+        """Drive the end of what a killed worker has left to us."""
+        wait_s = kill.step(self.loop.clock())
+        if wait_s is not None:
+            self.loop.call_later(wait_s, lambda: self._end(kill))
 
     def _become_worker(self, spawn: Spawn, listening: socket.socket) -> None:
         """Never returns: the child's whole life."""
