@@ -98,7 +98,7 @@ def place_record(state_dir: str, record: JobRecord) -> None:
     try:
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _O_NOFOLLOW, 0o600)
         try:
-            os.write(fd, _encoder.encode(record))
+            _write(fd, _encoder.encode(record))
         finally:
             os.close(fd)
         os.replace(fresh, path)
@@ -130,11 +130,17 @@ def sync_record(state_dir: str, job_id: str) -> None:
 
 def read_records(state_dir: str) -> tuple[list[JobRecord], list[str]]:
     """Return every readable record, and the names of files that are none (left in place)."""
-    records, unusable = [], []
+    records: list[JobRecord] = []
+    unusable: list[str] = []
     for path in sorted(directory(state_dir).glob("*.job")):
         try:
-            records.append(_records.decode(_read(path)))
+            record = _records.decode(_read(path))
         except (RecordError, msgspec.MsgspecError):
+            unusable.append(path.name)
+            continue
+        if path.name == f"{record.job_id}.job":  # it becomes a path again when it is removed
+            records.append(record)
+        else:
             unusable.append(path.name)
     return records, unusable
 
@@ -169,9 +175,7 @@ def write_spool(fd: int, spool: Spool) -> None:
     try:
         os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
+        _write(fd, content)
         os.fsync(fd)
     except OSError as e:
         raise RecordError(f"spool: {e.strerror}") from e
@@ -187,6 +191,13 @@ def read_spool(state_dir: str, job_id: str) -> Spool | None:
         return _spools.decode(body)
     except (RecordError, msgspec.MsgspecError):
         return None
+
+
+def _write(fd: int, content: bytes) -> None:
+    """Write all of it: a nearly full disk takes a part first, without an error."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _read(path: Path) -> bytes:
