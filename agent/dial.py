@@ -112,7 +112,9 @@ class Dialer:
 
     def _tcp(self, host: str, port: int, who: str) -> socket.socket:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            # As bytes, so that a plain name does not load the codec for international ones.
+            name: str | bytes = host.encode() if host.isascii() else host
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise LinkError("dns", f"the name {host} cannot be resolved: {_text(error)}") from error
         failure: OSError = OSError("no address")

@@ -76,10 +76,12 @@ class Engine(EngineClient):  # type: ignore[misc]  # the library is untyped
     def prepare(self, name: TransportName) -> None:
         """Dial, for the transport that needs the socket beforehand."""
         if name == "websocket":
+            sock = self._dialer.dial()
+            # A network that swallows upgrades must leave time for polling.
+            sock.settimeout(self._dialer.remaining_s() / 2)
             self.websocket_extra_options = {
-                "socket": self._dialer.dial(),
+                "socket": sock,
                 "class_": self._web_socket,
-                "timeout": self._dialer.remaining_s(),
                 "skip_utf8_validation": True,
                 "redirect_limit": 0,
                 "suppress_origin": True,

@@ -22,7 +22,7 @@ from agent.connect_auth import server_address
 from agent.connection import Core
 from agent.errors import LinkError
 from agent.failures import may_poll_instead
-from agent.link_types import LinkSettings, LinkStatus, StatusBoard
+from agent.link_types import LinkSettings, LinkState, LinkStatus, StatusBoard
 from agent.outgoing import Outgoing
 from wire.connect import ConnectAuth, Refusal
 from workers.loop import Loop, now_s
@@ -179,7 +179,7 @@ class Link:
         is_unset = around.clock.is_unset()
         asked_ms = end.retry_after_ms if isinstance(end, Refusal) else None
         wait_s = around.backoff.next_s(end.reason, asked_ms, is_clock_unset=is_unset)
-        state = "clock_unset" if is_unset else "waiting"
+        state: LinkState = "clock_unset" if is_unset else "waiting"
         around.board.enter(state, wall_ms(), now_s() + wait_s)
         told = last_end(end)
         tell = around.log.fatal if told.reason in _FATAL else around.log.warning

@@ -94,6 +94,7 @@ class Outbox:
             self._store.last_seq(),
         )
         self._unstored: dict[str, Record] = {}
+        self._being_stored = 0
         self._retry: Timer | None = None
         self.is_full = False
 
@@ -177,7 +178,7 @@ class Outbox:
 
     def status(self) -> OutboxStatus:
         """Tell what is kept."""
-        waiting = self._waiting + len(self._unstored)
+        waiting = self._waiting + self._being_stored + len(self._unstored)
         return OutboxStatus(waiting, self._bytes, self._parked, self.is_full)
 
     # -- the link --------------------------------------------------------------------------------
@@ -211,6 +212,7 @@ class Outbox:
             self._failed(record, OutboxError(f"over {MAX_BYTES} bytes wait to be sent"))
             return
         self._bytes += len(record.payload)
+        self._being_stored += 1
         draft = Draft(
             record.id,
             record.key,
@@ -222,12 +224,14 @@ class Outbox:
         )
 
         def failed(error: Exception) -> None:
+            self._being_stored -= 1
             self._bytes -= len(record.payload)
             self._failed(record, error)
 
         self._writer.add(draft, lambda seq: self._added(record, seq), failed)
 
     def _added(self, record: Record, seq: int | None) -> None:
+        self._being_stored -= 1
         self._unstored.pop(record.id, None)
         if not self._unstored and self.is_full:
             self._tell_full(False)

@@ -173,7 +173,7 @@ class Flights:
                 continue
             if record.written_s is None:
                 self._unwritten_bytes -= len(record.payload)
-            self._finish(record)
+            self._remember(record)
             self._on_arrived(record)
         self._pump()
 
@@ -181,7 +181,8 @@ class Flights:
         """The server refuses a final by name."""
         record = self._in_flight.pop(ticket, None)
         if record is not None:
-            self._finish(record)
+            if record.written_s is None:
+                self._unwritten_bytes -= len(record.payload)
             self._on_unsendable(record, reason)
             self._pump()
 
@@ -262,7 +263,6 @@ class Flights:
                 return  # not for this peer; another may come
             name, payload = encode_within(allowed, self._limit)
         except WireError as error:
-            self._finish(record)
             self._on_unsendable(record, error.detail)
             return
         ticket = next(self._tickets)
@@ -272,8 +272,8 @@ class Flights:
         has_ack = self._features is not None and f.ACK in self._features
         self._outgoing.final(Final(ticket, name, payload, has_ack), after=record.after)
 
-    def _finish(self, record: Record) -> None:
-        """Remember what is done with for as long as its removal may take."""
+    def _remember(self, record: Record) -> None:
+        """Keep in mind what has arrived for as long as its removal may take."""
         self._finished[record.id] = None
         if len(self._finished) > 10_000:
             self._finished.pop(next(iter(self._finished)))
