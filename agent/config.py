@@ -4,7 +4,7 @@ Order, weakest first: default, file, environment, flag; `JACKLINE_<KEY>` is stro
 that a fielded agent reads, and a secret may stand in a file that `<VARIABLE>_FILE` names. An empty
 variable counts as unset, save the list of allowed commands, where empty denies all. All faults are
 found before anything is said, and none of them shows a secret.
-Source: contract part 3; product.md "Files"; cases J "Config".
+Source: contract part 3; docs/reference/configuration.rst "Directories"; cases J "Config".
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Protocol: a client sends one line of JSON, `{"do": NAME, ...}`, and gets one lin
 answer may come later, from any callback of the loop. Rules: nothing blocks; clients, line lengths
 and silence are bounded; who may ask is decided by the kernel's word (SO_PEERCRED) on top of the
 socket's mode.
-Source: architecture "supervisord" (control socket), product.md "Commands".
+Source: architecture "supervisord" (control socket), docs/reference/cli.rst.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Rules: imports nothing heavy, because `status` must answer in 150 ms; every check works on what was
 opened, not on a name; a directory that is not as we left it is refused, never repaired, because
 whoever changed it may have put something in it.
-Source: product.md "Files"; cases J "State dir modes".
+Source: docs/reference/configuration.rst "Directories"; cases J "State dir modes".
 """
 
 from __future__ import annotations

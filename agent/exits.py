@@ -1,6 +1,6 @@
 """Exit codes of every `jackline` command, named once.
 
-Source: product.md "Commands"; the numbers above 63 are those of BSD's sysexits.
+Source: docs/reference/cli.rst; the numbers above 63 are those of BSD's sysexits.
 """
 
 from __future__ import annotations

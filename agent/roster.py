@@ -2,7 +2,7 @@
 
 Rules: a restart is the family's: a shell gets a new terminal under the same session, a command
 ends and is not run again, telemetry starts again, the rest just ends. Source: contract 1.7
-`workers`; product.md "Commands".
+`workers`; docs/reference/cli.rst.
 """
 
 from __future__ import annotations

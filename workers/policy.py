@@ -7,7 +7,7 @@ telemetry and what keeps the agent alive.
 Rules: answers are given in the agent's own thread, so they are pure and fast; the only look at the
 disk is at the kill switch and in the owner's own directories (`policy_programs`). What a path of a
 message resolves to is for the worker to find out (`policy_roots`).
-Source: architecture "Policy, one engine"; contract 1.4 and part 3; product.md "Profiles".
+Source: architecture "Policy, one engine"; contract 1.4 and part 3; docs/reference/policy.rst.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A side is one set of sections and where each key of it is written. The machine's silence has the
 defaults of contract part 3; the tenant's silence narrows nothing. Pure.
-Source: architecture "Policy, one engine"; product.md "Profiles".
+Source: architecture "Policy, one engine"; docs/reference/policy.rst "Profiles".
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rules: results on stdout, everything else on stderr; colour only on a terminal and never with
 NO_COLOR; nothing imported that a 150 ms command could not afford.
-Source: product.md "Commands".
+Source: docs/reference/cli.rst.
 """
 
 from __future__ import annotations

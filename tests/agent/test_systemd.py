@@ -1,4 +1,4 @@
-"""The systemd units: what the issue names, equal to the files in packaging, and verified."""
+"""The systemd units: what they must hold, equal to the files in packaging, and verified."""
 
 from __future__ import annotations
 
