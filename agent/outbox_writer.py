@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from agent.clock import wall_ms
 from agent.errors import OutboxError
 from agent.outbox_store import Draft, Store, is_damage
-from workers.loop import Loop
+from workers.loop import Loop, now_s
 
 _REMOVALS_WAIT_S = 0.5
 
@@ -94,14 +94,17 @@ class OutboxWriter:
 
     def _run(self) -> None:
         removals: list[str] = []
+        due_s = 0.0
         is_running = True
         while is_running:
-            group, is_running = self._gather(wait_s=_REMOVALS_WAIT_S if removals else None)
+            group, is_running = self._gather(max(0.0, due_s - now_s()) if removals else None)
+            if not removals:
+                due_s = now_s() + _REMOVALS_WAIT_S
             removals += [one.event_id for one in group if isinstance(one, _Removal)]
             additions = [one for one in group if isinstance(one, _Addition)]
             if additions:
                 self._add(additions)
-            if removals and (additions or not is_running or not group):
+            if removals and (additions or not is_running or now_s() >= due_s):
                 self._try(_Task(partial(_remove, removals), None))
                 removals = []
             for one in group:
