@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def start(tmp_path: Path):
     """Start a command; `sh` runs a script."""
     desks: list[DeskProcess] = []
 
-    def begin(*argv: str, sh: str | None = None, py: str | None = None, **spec: object):
+    def begin(*argv: str, sh: str | None = None, py: str | None = None, **spec: Any):
         if sh is not None:
             argv = ("/bin/sh", "-c", sh)
         if py is not None:
@@ -276,8 +277,16 @@ def test_timeout_ends_the_whole_tree_with_term_then_kill(start: Command):
 
 
 def test_command_that_minds_term_is_not_waited_for(start: Command):
-    script = "trap 'echo bye; exit 6' TERM; echo ready; sleep 300 & wait"
-    desk = start(sh=script, stream=True)
+    script = """
+import os, signal, time
+def bye(*_):
+    os.write(1, b"bye\\n")
+    os._exit(6)
+signal.signal(signal.SIGTERM, bye)
+os.write(1, b"ready\\n")
+time.sleep(300)
+"""
+    desk = start(py=script, stream=True)
     desk.send(Credit(bytes=1000))
     desk.run_until(lambda: desk.output[1] == b"ready\n")
     began = time.monotonic()
