@@ -26,15 +26,20 @@ class Place:
 
 
 class Waiting:
-    """A request in line; `cancel` takes it out."""
+    """A request in line; `cancel` takes it out, if it has not been served yet."""
 
-    def __init__(self, on_place: Callable[[Place], object], timer: Timer) -> None:
-        self.on_place: Callable[[Place], object] | None = on_place
+    def __init__(self, slots: Slots, on_place: Callable[[Place], object], timer: Timer) -> None:
+        self._slots = slots
+        self._on_place = on_place
         self._timer = timer
 
     def cancel(self) -> None:
-        self.on_place = None
+        if self._slots._leave(self):
+            self._timer.cancel()
+
+    def _serve(self, place: Place) -> None:
         self._timer.cancel()
+        self._on_place(place)
 
 
 class Slots:
@@ -49,11 +54,11 @@ class Slots:
     @property
     def waiting(self) -> int:
         """How many are in line."""
-        return sum(1 for each in self._line if each.on_place is not None)
+        return len(self._line)
 
     def take(self) -> Place | None:
         """Return a place, or None when all are taken or somebody waits already."""
-        if self.taken >= self.limit or self.waiting:
+        if self.taken >= self.limit or self._line:
             return None
         self.taken += 1
         return Place(self)
@@ -72,10 +77,10 @@ class Slots:
         """Stand in line: exactly one of the callbacks comes, unless the Waiting is cancelled."""
 
         def timed_out() -> None:
-            waiting.on_place = None
-            on_timeout()
+            if self._leave(waiting):
+                on_timeout()
 
-        waiting = Waiting(on_place, self._loop.call_later(timeout_s, timed_out))
+        waiting = Waiting(self, on_place, self._loop.call_later(timeout_s, timed_out))
         self._line.append(waiting)
         self._loop.call_soon(self._serve)
         return waiting
@@ -86,12 +91,16 @@ class Slots:
 
     def _serve(self) -> None:
         while self._line and self.taken < self.limit:
-            waiting = self._line.popleft()
-            on_place = waiting.on_place
-            if on_place is not None:
-                waiting.cancel()
-                self.taken += 1
-                on_place(Place(self))
+            self.taken += 1
+            self._line.popleft()._serve(Place(self))
+
+    def _leave(self, waiting: Waiting) -> bool:
+        """Take somebody out of the line; False: they are not in it any more."""
+        try:
+            self._line.remove(waiting)
+        except ValueError:
+            return False
+        return True
 
 
 class RateLimit:

@@ -15,6 +15,8 @@ from wire.shorten import split_text
 
 # What an event measures besides its data: names, ids, offset.
 ENVELOPE_BYTES = 2048
+# A server's limit may be absurd; what then does not fit is its own trouble, told where it is sent.
+LEAST_ROOM_BYTES = 6
 
 
 class Piece(NamedTuple):
@@ -52,6 +54,7 @@ class StreamText:
             limit: the most an event may measure, in bytes.
             is_last: nothing follows: hold nothing back.
         """
+        room = max(LEAST_ROOM_BYTES, limit - ENVELOPE_BYTES)
         data = self._held + data
         self._held = b"" if is_last else incomplete_tail(data)
         whole = data[: len(data) - len(self._held)]
@@ -61,10 +64,10 @@ class StreamText:
             text = whole.decode()
         except UnicodeDecodeError:
             if self._as_base64:
-                yield from self._binary(whole, limit - ENVELOPE_BYTES)
+                yield from self._binary(whole, room)
                 return
             text = whole.decode(errors="replace")
-        yield from self._text(text, len(whole), limit - ENVELOPE_BYTES)
+        yield from self._text(text, len(whole), room)
 
     def _text(self, text: str, size: int, room: int) -> Iterator[Piece]:
         parts = list(split_text(text, room))
