@@ -19,14 +19,13 @@ import msgspec
 from agent.disk import Disk
 from agent.log import Log
 from agent.nursery import Nursery
-from agent.watchdog import STALL_S, Silence, SleepDetector, is_overloaded, judge
+from agent.watchdog import PATIENCE, Patience, Silence, SleepDetector, is_overloaded, judge
 from agent.worker import Gone, Owner, Worker
 from workers import jobs, processes, trees
 from workers.jobs import JobRecord
 from workers.loop import Loop
 from workers.messages import Exited, Spawn, Spawned, SpawnFailed, Spec, Start
 
-LOOK_S = 1.0
 STACK_S = 0.3
 DEATHS = 5
 DEATHS_WINDOW_S = 60.0
@@ -37,6 +36,7 @@ class Pool:
 
     Args:
         secret_dirs: what a confined worker must lose sight of.
+        patience: how long a worker may be silent.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Pool:
         run_dir: str,
         secret_dirs: list[str],
         log: Log,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._loop = loop
         self._disk = disk
@@ -54,6 +55,7 @@ class Pool:
         self._run_dir = run_dir
         self._secret_dirs = secret_dirs
         self._log = log
+        self._patience = patience
         self._boot_id = processes.boot_id() or ""
         self._workers: dict[str, Worker] = {}
         self._silences: dict[str, Silence] = {}
@@ -67,8 +69,8 @@ class Pool:
         return iter(list(self._workers.values()))
 
     def start_watching(self) -> None:
-        """Look after the beats every second from now on."""
-        self._loop.call_later(LOOK_S, self._look)
+        """Look after the beats from now on, every second by default."""
+        self._loop.call_later(self._patience.look_s, self._look)
 
     def find(self, worker_id: str) -> Worker | None:
         """Return the live worker with that id."""
@@ -219,7 +221,7 @@ class Pool:
 
     def _look(self) -> None:
         """Judge every worker that has missed its beats."""
-        self._loop.call_later(LOOK_S, self._look)
+        self._loop.call_later(self._patience.look_s, self._look)
         if self._sleep.slept_s() > 1.0:
             self._silences.clear()
         now = self._loop.clock()
@@ -233,12 +235,15 @@ class Pool:
         silence = self._silences.get(job_id)
         if silence is None or beat_s > silence.since_s:
             cpu_s = processes.cpu_time(worker.pid) or 0.0
-            self._silences[job_id] = Silence(since_s=max(beat_s, now - LOOK_S), cpu_s=cpu_s)
+            self._silences[job_id] = Silence(
+                since_s=max(beat_s, now - self._patience.look_s), cpu_s=cpu_s
+            )
             return
-        if now - silence.since_s < STALL_S / 2:
+        if now - silence.since_s < self._patience.stall_s / 2:
             return
         cpu_s = processes.cpu_time(worker.pid) or 0.0
-        verdict = judge(silence, now, cpu_s, processes.state(worker.pid), is_overloaded())
+        state = processes.state(worker.pid)
+        verdict = judge(silence, now, cpu_s, state, is_overloaded(), self._patience)
         if verdict != "alive":
             self._log.error("worker hangs", worker=worker.id, pid=worker.pid, verdict=verdict)
             self._silences[job_id] = Silence(since_s=now, cpu_s=cpu_s)

@@ -12,14 +12,30 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-STALL_S = 15.0
-STALL_IO_S = 60.0
-STALL_BUSY_S = 120.0
-# Of the silence: below it a process counts as idle. A stopped one has none at all.
+# Of the silence: below it a process counts as idle.
 BUSY_SHARE = 0.02
 OVERLOAD_PERCENT = 60.0
+# Stopped, traced: it does nothing now, whatever it did before.
+_STOPPED = frozenset("Tt")
 
 Verdict = Literal["alive", "worker_stalled", "stalled_io"]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a silence may last, in seconds: idle, in the kernel, at work."""
+
+    stall_s: float = 15.0
+    stall_io_s: float = 60.0
+    stall_busy_s: float = 120.0
+
+    @property
+    def look_s(self) -> float:
+        """How often to look."""
+        return self.stall_s / 15.0
+
+
+PATIENCE = Patience()
 
 
 @dataclass
@@ -32,7 +48,12 @@ class Silence:
 
 
 def judge(
-    silence: Silence, now_s: float, cpu_s: float, state: str | None, overloaded: bool
+    silence: Silence,
+    now_s: float,
+    cpu_s: float,
+    state: str | None,
+    overloaded: bool,
+    patience: Patience = PATIENCE,
 ) -> Verdict:
     """Decide about one silent worker.
 
@@ -41,16 +62,19 @@ def judge(
         cpu_s: CPU time of the process so far.
         state: its state letter as in /proc, None where it cannot be known.
         overloaded: the host has tasks waiting for a CPU most of the time.
+        patience: the limits.
     """
     if state == "D":
         if silence.kernel_since_s is None:
             silence.kernel_since_s = now_s
-        return "stalled_io" if now_s - silence.kernel_since_s >= STALL_IO_S else "alive"
+        in_kernel_s = now_s - silence.kernel_since_s
+        return "stalled_io" if in_kernel_s >= patience.stall_io_s else "alive"
     silence.kernel_since_s = None
     silent_s = now_s - silence.since_s
-    busy = cpu_s - silence.cpu_s > silent_s * BUSY_SHARE
-    limit = STALL_BUSY_S if busy or (overloaded and state != "T") else STALL_S
-    return "worker_stalled" if silent_s >= limit else "alive"
+    has_worked = cpu_s - silence.cpu_s > silent_s * BUSY_SHARE
+    is_patient = (has_worked or overloaded) and state not in _STOPPED
+    limit_s = patience.stall_busy_s if is_patient else patience.stall_s
+    return "worker_stalled" if silent_s >= limit_s else "alive"
 
 
 class SleepDetector:
