@@ -87,7 +87,7 @@ def test_cancelled_timer_never_comes_and_may_be_cancelled_again(loop: Loop, cloc
 def test_timer_may_cancel_one_that_is_due_in_the_same_turn(loop: Loop, clock: Clock) -> None:
     ran: list[str] = []
     timers: list[Timer] = []
-    first = loop.call_later(1, lambda: [timer.cancel() for timer in timers])
+    first = loop.call_later(1, lambda: list(map(Timer.cancel, timers)))
     timers.append(loop.call_later(1, lambda: ran.append("second")))
     clock.now_s += 2
     loop.turn(0)
