@@ -22,7 +22,7 @@ StartAgent = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture(params=[NodeHub, ScriptedHub], ids=["node", "scripted"])
 def hub_class(request: pytest.FixtureRequest) -> type[Hub]:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 @pytest.fixture

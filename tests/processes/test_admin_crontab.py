@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ class Cron:
     def fault(self, name: str) -> None:
         (self.folder / name).touch()
 
-    def install(self, text: str, **spec: object) -> DeskProcess:
+    def install(self, text: str, **spec: Any) -> DeskProcess:
         spec = {"timeout_s": 60.0, **spec}
         return DeskProcess(
             "admin",
@@ -59,7 +60,7 @@ class Cron:
             self.state,
         )
 
-    def result(self, text: str, **spec: object) -> CommandEnded:
+    def result(self, text: str, **spec: Any) -> CommandEnded:
         with self.install(text, **spec) as desk:
             return desk.result()
 

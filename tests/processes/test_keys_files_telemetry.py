@@ -83,7 +83,8 @@ def test_tail_goes_on_across_rotations(
     for turn in range(3):
         log.rename(log.with_suffix(f".{turn}"))
         log.write_text(f"after {turn}\n")
-        place.until(lambda last=f"after {turn}\n": tailed(place).endswith(last))
+        last = f"after {turn}\n"
+        place.until(lambda: tailed(place).endswith(last))  # noqa: B023  # called before the next turn
     assert tailed(place) == "one\nafter 0\nafter 1\nafter 2\n"
     family.on_tail_stop(LogTailStop(session="t1"))
     (closed,) = place.until(lambda: place.uplink.of(LogTailClosed))

@@ -24,7 +24,7 @@ from workers.keys import sync as keys_sync
 from workers.keys import worker as keys_worker
 from workers.keys.account import Account, find_account
 from workers.keys.errors import SyncError
-from workers.messages import End, KeysEnded, KeysSpec
+from workers.messages import End, KeysEnded, KeysSpec, Result
 
 OLD = b"ssh-rsa AAAAold somebody\n"
 
@@ -64,7 +64,8 @@ def content(home: Path) -> bytes:
     return (home / ".ssh" / "authorized_keys").read_bytes()
 
 
-def assert_refused(home: Path, result: KeysEnded, error: str) -> None:
+def assert_refused(home: Path, result: Result, error: str) -> None:
+    assert isinstance(result, KeysEnded)
     assert (result.ok, result.error, result.added) == (False, error, 0)
     assert content(home) == OLD
     assert os.listdir(home / ".ssh") == ["authorized_keys"]

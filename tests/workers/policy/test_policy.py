@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from workers.policy import (
 from workers.policy_file import parse
 
 
-def policy(text: str = "", tenant: str | None = None, **sections: object) -> Policy:
+def policy(text: str = "", tenant: str | None = None, **sections: Any) -> Policy:
     return Policy(
         Sections(**sections),
         parse(text, "policy.yaml"),
@@ -50,7 +51,7 @@ def test_profile_is_the_most_that_is_allowed(profile, families):
     assert {f for f in policy_families() if everything.family(f).allowed} == families
 
 
-def policy_families() -> set[str]:
+def policy_families() -> set[Any]:
     return {
         *("telemetry", "collection", "updates", "admin", "keys", "files", "backup", "tools"),
         "shell",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ def bin_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def allow(bin_dir: Path):
-    def make(*commands: str, tenant: str | None = None, **admin: object) -> Policy:
+    def make(*commands: str, tenant: str | None = None, **admin: Any) -> Policy:
         twin = bin_dir.parent / "twin"
         section = AdminSection(allowed_commands=list(commands), path=f"{bin_dir}:{twin}", **admin)
         document = None if tenant is None else parse(tenant, "tenant")
