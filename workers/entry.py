@@ -49,6 +49,7 @@ ROOM_BYTES = 256 << 10
 KINDS = {
     "shell": "workers.shell.worker",
     "admin": "workers.admin.worker",
+    "backup": "workers.backup.worker",
     "keys": "workers.keys.worker",
     "telemetry": "workers.telemetry.worker",
     "tail": "workers.files.worker",

@@ -17,6 +17,14 @@ class AccountError(WorkersError):
     """The account does not exist, or this process may not become it: refuse the job (`no_user`)."""
 
 
+class BackupError(WorkersError):
+    """A backup cannot be made, or not go on: tell `reason`, a word, and the sentence."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
 class CommandLineError(WorkersError):
     """The text is no command that can be run without a shell: refuse it (126, `bad_command`)."""
 

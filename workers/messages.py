@@ -14,11 +14,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from workers.messages_backup import BackupEnded, BackupSpec, BackupStep
+
 STREAM_TERMINAL = 0
 STREAM_STDOUT = 1
 STREAM_STDERR = 2
 
-Kind = Literal["shell", "admin", "keys", "telemetry", "tail", "listing"]
+Kind = Literal["shell", "admin", "backup", "keys", "telemetry", "tail", "listing"]
 
 
 class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defaults=True):
@@ -26,8 +28,7 @@ class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defau
 
 
 class ShellSpec(_Mail, tag="shell", frozen=True, kw_only=True):
-    """A terminal session. The account's own variables and its home as an empty `cwd` are added by
-    the worker, which is that account; nothing else is inherited."""
+    """A terminal session; the worker adds its account's own variables, and home as empty `cwd`."""
 
     argv: list[str]
     env: dict[str, str]
@@ -99,7 +100,7 @@ class ListingSpec(_Mail, tag="listing", frozen=True, kw_only=True):
     max_entries: int = 5_000
 
 
-Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec
+Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec | BackupSpec
 
 
 class Dial(_Mail, tag="dial", frozen=True, kw_only=True):
@@ -111,9 +112,8 @@ class Dial(_Mail, tag="dial", frozen=True, kw_only=True):
 class Start(_Mail, tag="start", frozen=True, kw_only=True):
     """Do this. Sent once in a worker's life; a second one is ignored.
 
-    `run_as` is an account name to become first. `lease_s` is how long the job goes on with no
-    agent connected: None means until the job ends by itself. `config_dirs` are what a confined kind must not
-    be able to read (identity, configuration, state).
+    `run_as`: the account to become first. `lease_s`: how long the job goes on with no agent; None:
+    until it ends. `secret_dirs`: what a confined kind must not be able to read.
     """
 
     spec: Spec
@@ -151,7 +151,7 @@ class Acked(_Mail, tag="acked", frozen=True, kw_only=True):
 
 
 class Replay(_Mail, tag="replay", frozen=True, kw_only=True):
-    """Send again from `offset`, with `credit` bytes of fresh credit; answer Gap where it is gone."""
+    """Send again from `offset`, with `credit` bytes of fresh credit; Gap where it is gone."""
 
     offset: int
     credit: int
@@ -223,7 +223,7 @@ class TailText(_Mail, tag="tailtext", frozen=True, kw_only=True):
 
 
 class Log(_Mail, tag="log", frozen=True, kw_only=True):
-    """A record for the agent's log: a constant sentence and fields, never job data or secrets."""
+    """For the agent's log: a constant sentence and fields, never job data or secrets."""
 
     level: Literal["debug", "info", "warning", "error"]
     sentence: str
@@ -231,7 +231,7 @@ class Log(_Mail, tag="log", frozen=True, kw_only=True):
 
 
 class Captured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is kept of an output stream: its head, its tail (empty when all fits), its true size."""
+    """What is kept of a stream: its head, its tail (empty when all fits), its true size."""
 
     head: bytes = b""
     tail: bytes = b""
@@ -297,7 +297,9 @@ class Stopped(_Mail, tag="stopped", frozen=True, kw_only=True):
     reason: str = "closed"
 
 
-Result = ShellEnded | CommandEnded | KeysEnded | Listed | TailEnded | Stopped | NotBegun
+Result = (
+    ShellEnded | CommandEnded | KeysEnded | Listed | TailEnded | BackupEnded | Stopped | NotBegun
+)
 
 
 class Finished(_Mail, tag="finished", frozen=True, kw_only=True):
@@ -306,7 +308,7 @@ class Finished(_Mail, tag="finished", frozen=True, kw_only=True):
     result: Result
 
 
-ToAgent = Hello | Running | Beat | Gap | Sampled | TailText | Log | Finished
+ToAgent = Hello | Running | Beat | Gap | Sampled | BackupStep | TailText | Log | Finished
 
 
 class Spawn(_Mail, tag="spawn", frozen=True, kw_only=True):
@@ -332,9 +334,7 @@ class Quit(_Mail, tag="quit", frozen=True, kw_only=True):
 ToZygote = Spawn | ForgetExit | Quit
 
 
-class Ready(_Mail, tag="ready", frozen=True, kw_only=True):
-    """First frame to every agent that dials."""
-
+class Ready(_Mail, tag="ready", frozen=True, kw_only=True):  # first, to every agent that dials
     pid: int
 
 

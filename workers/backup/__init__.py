@@ -1,0 +1,1 @@
+"""Backups: plans, runs, and what is done with them afterwards."""
