@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workers import trees
 from workers.errors import DirectoryRefusedError
@@ -35,9 +35,11 @@ assert sys.platform != "win32"
 from workers.accounts import Account, own  # noqa: E402 - POSIX from here on
 from workers.admin import directory  # noqa: E402
 from workers.admin.child import CHUNK_BYTES, Child  # noqa: E402
-from workers.admin.crontab import CrontabKeeper  # noqa: E402
 from workers.admin.output import Capture  # noqa: E402
 from workers.reaper import Reaper  # noqa: E402
+
+if TYPE_CHECKING:
+    from workers.admin.crontab import CrontabKeeper
 
 REFUSED = 126
 NOT_FOUND = 127
@@ -143,6 +145,11 @@ class AdminWorker:
     # -- its beginning -------------------------------------------------------------------------
 
     def _keep_crontab(self, spec: AdminSpec, env: dict[str, str], account: Account) -> None:
+        # Here: the one command in a hundred that needs it pays for it.
+        from pathlib import Path
+
+        from workers.admin.crontab import CrontabKeeper
+
         folders = [
             Path(self._desk.state_dir, "crontabs", account.name),
             Path(account.home, ".local/state/jackline/crontabs"),
