@@ -128,7 +128,7 @@ class Pool:
                 kind=kind,
                 address=record.address,
                 token=record.token,
-                spool=str(jobs.spool_path(self._state_dir, job_id)),
+                spool=jobs.spool_path(self._state_dir, job_id),
             ),
             lambda answer: self._on_spawned(worker, start, durable, answer),
         )
@@ -258,7 +258,7 @@ class Pool:
 
     def _finish_hung(self, worker: Worker, reason: str) -> None:
         path = jobs.spool_path(self._state_dir, worker.record.job_id)
-        self._disk.submit(lambda: self._log_stack(worker.id, str(path)))
+        self._disk.submit(lambda: self._log_stack(worker.id, path))
         worker.kill(Gone(reason=reason))
         if reason == "stalled_io":
             worker.abandon()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from workers.errors import AccountError
 
@@ -19,8 +19,7 @@ if sys.platform != "win32":
     import pwd
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What the system knows of an account."""
 
     name: str

@@ -9,7 +9,6 @@ and the unread output are spooled. Source: architecture, "Endpoint processes".
 from __future__ import annotations
 
 import faulthandler
-import hmac
 import importlib
 import os
 import signal
@@ -127,7 +126,7 @@ class Office:
 
         def first_frame(kind: int, body: bytes) -> None:
             message = decode_to_worker(body) if kind == frames.MESSAGE else None
-            known = isinstance(message, Dial) and hmac.compare_digest(message.token, self._token)
+            known = isinstance(message, Dial) and _is_same(message.token, self._token)
             if known and self._mailbox is None:
                 self._attach(peer)
             else:
@@ -299,6 +298,12 @@ def become(account: str) -> None:
         from workers.accounts import drop_to
 
         drop_to(account)
+
+
+def _is_same(given: bytes, wanted: bytes) -> bool:
+    """Compare in a time that tells nothing; `hmac` would load OpenSSL into every worker."""
+    difference = len(given) ^ len(wanted)
+    return (int.from_bytes(given) ^ int.from_bytes(wanted)) | difference == 0
 
 
 def _may_dial(pid: int, uid: int) -> bool:

@@ -6,7 +6,7 @@ lists them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class WorkersError(Exception):
@@ -53,8 +53,7 @@ class PeerError(MailboxError):
     """Who answers at an address is not who the job's record names: do not talk to it."""
 
 
-@dataclass(frozen=True)
-class PolicyFault:
+class PolicyFault(NamedTuple):
     """One thing that is wrong with a policy: the dotted key, why, what stands there and where."""
 
     key: str

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 if sys.platform == "linux":
     import resource
@@ -26,18 +26,17 @@ WORKER_OOM_SCORE = 500
 _PR_SET_DUMPABLE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Hardening:
+class Hardening(NamedTuple):
     """What was there before, and what could not be set (sentences)."""
 
     core_limit: tuple[int, int] | None = None
-    missing: list[str] = field(default_factory=list)
+    missing: tuple[str, ...] = ()
 
 
 def harden_agent() -> Hardening:
     """Protect this process's memory; call it before any secret is read."""
     if sys.platform != "linux":
-        return Hardening(missing=["hardening is for Linux alone"])
+        return Hardening(missing=("hardening is for Linux alone",))
     else:  # a branch, so that the type check for other systems leaves it out
         missing = []
         try:
@@ -49,7 +48,7 @@ def harden_agent() -> Hardening:
             missing.append("memory score unchanged: needs root or OOMScoreAdjust= in the unit")
         before = resource.getrlimit(resource.RLIMIT_CORE)
         resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
-        return Hardening(core_limit=before, missing=missing)
+        return Hardening(core_limit=before, missing=tuple(missing))
 
 
 def relax(pid: int, hardening: Hardening) -> None:

@@ -12,11 +12,9 @@ are opened O_NOFOLLOW | O_NONBLOCK, must be regular, ours, and small.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import zlib
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +23,7 @@ from workers.errors import RecordError
 from workers.messages import Result
 
 MAX_FILE_BYTES = 4 << 20
+RECORD = ".job"
 _O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _O_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
@@ -67,24 +66,26 @@ def worker_id_of(kind: str, key: str) -> str:
     Two keys never share one in practice (64 bits of SHA-256), and no text of a server becomes
     part of a file name.
     """
+    import hashlib  # noqa: PLC0415 - half a megabyte that no worker needs
+
     return f"{kind}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
-def directory(state_dir: str) -> Path:
+def directory(state_dir: str) -> str:
     """Return the directory of the records, made if need be."""
-    path = Path(state_dir) / "jobs"
-    path.mkdir(mode=0o700, exist_ok=True)
+    path = os.path.join(state_dir, "jobs")
+    os.makedirs(path, mode=0o700, exist_ok=True)
     return path
 
 
-def record_path(state_dir: str, job_id: str) -> Path:
+def record_path(state_dir: str, job_id: str) -> str:
     """Return where a job's record is kept."""
-    return directory(state_dir) / f"{job_id}.job"
+    return os.path.join(directory(state_dir), f"{job_id}{RECORD}")
 
 
-def spool_path(state_dir: str, job_id: str) -> Path:
+def spool_path(state_dir: str, job_id: str) -> str:
     """Return where a job's result is kept that no agent took."""
-    return directory(state_dir) / f"{job_id}.spool"
+    return os.path.join(directory(state_dir), f"{job_id}.spool")
 
 
 def place_record(state_dir: str, record: JobRecord) -> None:
@@ -94,7 +95,7 @@ def place_record(state_dir: str, record: JobRecord) -> None:
         RecordError: it cannot be written (disk full, read-only): do not begin the job.
     """
     path = record_path(state_dir, record.job_id)
-    fresh = path.with_suffix(".new")
+    fresh = f"{path}.new"
     try:
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _O_NOFOLLOW, 0o600)
         try:
@@ -104,8 +105,8 @@ def place_record(state_dir: str, record: JobRecord) -> None:
         os.replace(fresh, path)
     except OSError as e:
         with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise RecordError(f"{path.name}: {e.strerror}") from e
+            os.unlink(fresh)
+        raise RecordError(f"{os.path.basename(path)}: {e.strerror}") from e
 
 
 def sync_record(state_dir: str, job_id: str) -> None:
@@ -121,27 +122,28 @@ def sync_record(state_dir: str, job_id: str) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        _sync_directory(path.parent)
+        _sync_directory(os.path.dirname(path))
     except FileNotFoundError:
         return  # the job is over already
     except OSError as e:
-        raise RecordError(f"{path.name}: {e.strerror}") from e
+        raise RecordError(f"{os.path.basename(path)}: {e.strerror}") from e
 
 
 def read_records(state_dir: str) -> tuple[list[JobRecord], list[str]]:
     """Return every readable record, and the names of files that are none (left in place)."""
     records: list[JobRecord] = []
     unusable: list[str] = []
-    for path in sorted(directory(state_dir).glob("*.job")):
+    folder = directory(state_dir)
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(RECORD)):
         try:
-            record = _records.decode(_read(path))
+            record = _records.decode(_read(os.path.join(folder, name)))
         except (RecordError, msgspec.MsgspecError):
-            unusable.append(path.name)
+            unusable.append(name)
             continue
-        if path.name == f"{record.job_id}.job":  # it becomes a path again when it is removed
+        if name == f"{record.job_id}{RECORD}":  # it becomes a path again when it is removed
             records.append(record)
         else:
-            unusable.append(path.name)
+            unusable.append(name)
     return records, unusable
 
 
@@ -149,7 +151,7 @@ def remove(state_dir: str, job_id: str) -> None:
     """Remove a job's record and spool; nothing happens if there are none."""
     for path in (record_path(state_dir, job_id), spool_path(state_dir, job_id)):
         with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+            os.unlink(path)
 
 
 def open_spool(path: str) -> int:
@@ -200,22 +202,22 @@ def _write(fd: int, content: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | _O_NOFOLLOW | _O_NONBLOCK)
     except OSError as e:
-        raise RecordError(f"{path.name}: {e.strerror}") from e
+        raise RecordError(f"{os.path.basename(path)}: {e.strerror}") from e
     try:
         found = os.fstat(fd)
         mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
         if not stat.S_ISREG(found.st_mode) or not mine or found.st_size > MAX_FILE_BYTES:
-            raise RecordError(f"{path.name}: not a file of ours")
+            raise RecordError(f"{os.path.basename(path)}: not a file of ours")
         return os.read(fd, MAX_FILE_BYTES)
     finally:
         os.close(fd)
 
 
-def _sync_directory(path: Path) -> None:
+def _sync_directory(path: str) -> None:
     if os.name == "nt":
         return
     fd = os.open(path, os.O_RDONLY)

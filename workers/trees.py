@@ -10,12 +10,10 @@ Source: contract 1.2 `shell_close`, 1.4 timeouts; docs/architecture "Hang detect
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One rung of an escalation: these signals to everything, then `wait_s` for it to end."""
 
     signals: tuple[str, ...]

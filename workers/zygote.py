@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -48,8 +49,8 @@ from workers.reaper import Reaper  # noqa: E402
 from workers.strays import Strays  # noqa: E402
 from workers.trees_posix import become_subreaper  # noqa: E402
 
-# Small enough to be in every worker's pages; psutil and requests are not.
-PRELOADED = ("shell",)
+# Loaded once, in pages that all workers share; requests, which few need, is not.
+PRELOADED = (KINDS["shell"], KINDS["admin"], KINDS["telemetry"], "workers.confine", "psutil")
 LONELY_S = 5.0
 
 
@@ -60,8 +61,8 @@ def run(argv: list[str]) -> int:
     this process is up.
     """
     listening_fd, address, state_dir = argv
-    for kind in PRELOADED:
-        __import__(KINDS[kind])
+    for module in PRELOADED:
+        importlib.import_module(module)
     become_subreaper()
     title("jackline-zygote")
     for number in (signal.SIGHUP, signal.SIGINT):

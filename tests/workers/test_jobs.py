@@ -113,7 +113,7 @@ def test_record_that_is_a_link_a_pipe_a_directory_or_too_large_is_not_followed(
     state: str, tmp_path: Path
 ) -> None:
     """None of them may hang, or be read as ours."""
-    folder = jobs.directory(state)
+    folder = Path(jobs.directory(state))
     (tmp_path / "elsewhere").write_bytes(jobs._encoder.encode(record("link")))
     (folder / "link.job").symlink_to(tmp_path / "elsewhere")
     (folder / "loop.job").symlink_to(folder / "loop.job")
@@ -134,7 +134,7 @@ def test_record_of_another_user_is_not_ours(state: str) -> None:
 
 
 def test_record_is_not_placed_through_a_link(state: str, tmp_path: Path) -> None:
-    folder = jobs.directory(state)
+    folder = Path(jobs.directory(state))
     target = tmp_path / "victim"
     target.write_bytes(b"untouched")
     (folder / "shell-1.ab.new").symlink_to(target)
@@ -179,7 +179,7 @@ def test_worker_id_is_stable_plain_and_different_for_different_keys() -> None:
 
 def spooled(state: str, spool: Spool, job_id: str = "j.1") -> Path:
     jobs.directory(state)
-    path = jobs.spool_path(state, job_id)
+    path = Path(jobs.spool_path(state, job_id))
     fd = jobs.open_spool(str(path))
     jobs.write_spool(fd, spool)
     os.close(fd)
@@ -196,7 +196,7 @@ def test_spool_comes_back_as_it_was_written(state: str) -> None:
 
 def test_spool_replaces_what_the_file_held(state: str) -> None:
     """A stack dump of a worker that came back to life, or a longer first result."""
-    path = jobs.spool_path(state, "j.1")
+    path = Path(jobs.spool_path(state, "j.1"))
     jobs.directory(state)
     fd = jobs.open_spool(str(path))
     os.write(fd, b"Current thread 0x1 (most recent call first):\n" * 50)
@@ -227,7 +227,7 @@ def test_spool_that_is_missing_a_link_a_pipe_or_too_large_is_none(
 ) -> None:
     assert jobs.read_spool(state, "none") is None
     elsewhere = spooled(state, SPOOL, "real")
-    folder = jobs.directory(state)
+    folder = Path(jobs.directory(state))
     (folder / "link.spool").symlink_to(elsewhere)
     os.mkfifo(folder / "fifo.spool")
     with open(folder / "large.spool", "wb") as file:
@@ -236,7 +236,7 @@ def test_spool_that_is_missing_a_link_a_pipe_or_too_large_is_none(
 
 
 def test_spool_is_not_opened_through_a_link(state: str, tmp_path: Path) -> None:
-    folder = jobs.directory(state)
+    folder = Path(jobs.directory(state))
     (folder / "j.spool").symlink_to(tmp_path / "made-by-mistake")
     with pytest.raises(RecordError):
         jobs.open_spool(str(folder / "j.spool"))
