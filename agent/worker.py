@@ -39,7 +39,7 @@ State = Literal["STARTING", "RUNNING", "STOPPING", "EXITED"]
 
 REDIAL_S = 0.1
 REDIALS = 50
-EXIT_REPORT_S = 0.1
+EXIT_REPORT_S = 0.5  # comes within milliseconds, save on a busy machine or without a zygote
 
 
 class Owner(Protocol):
@@ -211,8 +211,7 @@ class Worker:
         """It never came to life."""
         self._dead = True
         self.doom = Gone(reason=reason, detail=detail)
-        self._let_go()
-        self._settle()
+        self._settle_without_report()
 
     def _watch(self) -> None:
         """A pidfd in the loop tells of the death at once, also of a process that is not our child.
@@ -329,7 +328,7 @@ class Worker:
         """Reap: dead, mailbox read to its end, exit reported (or waited for long enough)."""
         if self.state == "EXITED" or self._mailbox is not None:
             return
-        if self._status is None and self.doom is None:
+        if self._status is None:
             return
         self.state = "EXITED"
         self._unsent.clear()
