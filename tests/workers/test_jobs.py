@@ -137,7 +137,7 @@ def test_record_is_not_placed_through_a_link(state: str, tmp_path: Path) -> None
     folder = Path(jobs.directory(state))
     target = tmp_path / "victim"
     target.write_bytes(b"untouched")
-    (folder / "shell-1.ab.new").symlink_to(target)
+    (folder / "shell-1.ab.job.new").symlink_to(target)
     with pytest.raises(RecordError):
         jobs.place_record(state, record())
     assert target.read_bytes() == b"untouched"
