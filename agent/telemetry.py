@@ -1,6 +1,6 @@
 """`stats`: one resident worker samples, the newest sample goes out.
 
-Rules: the worker is started again when it dies, after 1, 2, 4 … 30 s; a sample that waits is
+Rules: the worker is started again when it dies, at once, then after 1, 2, 4 … 30 s; a sample that waits is
 replaced by the next one. Source: contract 1.9.
 """
 
@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from wire.limits import BACKOFF_STEPS_S
 from agent.log import Log
 from agent.pool import Pool
 from agent.uplink import Uplink
 from agent.worker import Gone, Worker
+from wire.limits import BACKOFF_STEPS_S
 from wire.telemetry import Sample as Stats1
 from wire.telemetry import Stats
 from workers.loop import Loop
@@ -23,6 +23,7 @@ from workers.messages import End, Hello, Result, Sample, Sampled, TelemetrySpec,
 
 LEASE_S = 2.0
 WELL_S = 60.0
+RESTART_S = (0.0, *BACKOFF_STEPS_S)
 
 
 class Telemetry:
@@ -71,8 +72,8 @@ class Telemetry:
 
     def restart(self) -> None:
         """Give it a new process; a hung one cannot obey."""
+        self._failures = 0  # somebody asks for it now, however often it died before
         if self._worker is None:
-            self._failures = 0
             self.start()
         else:
             self._worker.kill(Gone(reason="restart"))
@@ -121,10 +122,6 @@ class Telemetry:
         self._worker = None
         if self._loop.clock() - self._started_s > WELL_S:
             self._failures = 0
-        delay_s = (
-            BACKOFF_STEPS_S[min(self._failures, len(BACKOFF_STEPS_S) - 1)]
-            if self._failures
-            else 0.0
-        )
+        delay_s = RESTART_S[min(self._failures, len(RESTART_S) - 1)]
         self._failures += 1
         self._loop.call_later(delay_s, self.start)
