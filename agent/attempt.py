@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent.log import Log
 
 _END_TIMEOUT_S = 10.0
-_GOODBYE_S = 1.0
+_GOODBYE_S = 2.0
 _CHECK_S = 0.01
 
 End = Refusal | LinkError
@@ -223,14 +223,14 @@ class Attempt:
         return signal if connection in (None, self._connection) else None
 
 
-def last_end(end: End) -> LastEnd:
-    """Describe an end for the log and `status`."""
+def last_end(end: End, system_ms: int) -> LastEnd:
+    """Describe an end for the log and `status`; `system_ms` is the clock that signatures use."""
     if isinstance(end, LinkError):
         return LastEnd(end.reason, str(end), wall_ms())
     detail = f"the server refused the link: {end.reason}"
     if end.retry_after_ms is not None:
         detail += f"; it asks to wait {end.retry_after_ms / 1000:g} s"
     if end.server_ts is not None:
-        off_by_s = round((end.server_ts - wall_ms()) / 1000)
+        off_by_s = round((end.server_ts - system_ms) / 1000)
         detail += f"; clock off by {off_by_s} s" if end.reason == "auth_expired" else ""
     return LastEnd(end.reason, detail, wall_ms())

@@ -22,7 +22,7 @@ from agent.connect_auth import server_address
 from agent.connection import Core
 from agent.errors import LinkError
 from agent.failures import may_poll_instead
-from agent.link_types import LinkSettings, LinkState, LinkStatus, StatusBoard
+from agent.link_types import LastEnd, LinkSettings, LinkState, LinkStatus, StatusBoard
 from agent.outgoing import Outgoing
 from wire.connect import ConnectAuth, Refusal
 from workers.loop import Loop, now_s
@@ -117,7 +117,7 @@ class Link:
         while not self._stopping.is_set():
             board.enter("connecting", wall_ms())
             end = self._live()
-            board.write(transport=None, sid=None, features=None, last_end=last_end(end))
+            board.write(transport=None, sid=None, features=None, last_end=self._told(end))
             if not self._stopping.is_set():
                 self._rest(end)
         board.enter("stopped", wall_ms())
@@ -181,10 +181,13 @@ class Link:
         wait_s = around.backoff.next_s(end.reason, asked_ms, is_clock_unset=is_unset)
         state: LinkState = "clock_unset" if is_unset else "waiting"
         around.board.enter(state, wall_ms(), now_s() + wait_s)
-        told = last_end(end)
+        told = self._told(end)
         tell = around.log.fatal if told.reason in _FATAL else around.log.warning
         tell("link is down", reason=told.reason, detail=told.detail, next_in_s=round(wait_s, 1))
         self._stopping.wait(wait_s)
+
+    def _told(self, end: End) -> LastEnd:
+        return last_end(end, self._around.clock.system_ms())
 
     def _forget_signals(self) -> None:
         """Drop what an earlier connection left behind, or a `drop` that met none."""

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from agent.backoff import Backoff
+from agent.clock import SigningClock
 from agent.errors import LinkError
 from agent.link import Link
 from agent.link_types import Hello, LinkSettings, LinkStatus, LinkUp
@@ -49,6 +51,7 @@ class LiveLink:
         handlers: what is told of the link's life and of what comes in.
         auth: makes the CONNECT packet's `auth`.
         log: the agent's.
+        backoff: a test passes its own, as it does `clock`.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class LiveLink:
         handlers: LinkHandlers,
         auth: Callable[[], ConnectAuth],
         log: Log,
+        backoff: Backoff | None = None,
+        clock: SigningClock | None = None,
     ) -> None:
         self._loop = loop
         self._outbox = outbox
@@ -72,7 +77,7 @@ class LiveLink:
         self._drained_lock = threading.Lock()
         self._outgoing = outgoing
         outgoing.on_drained = self._on_drained
-        self._link = Link(settings, loop, self, auth, self._outgoing, log)
+        self._link = Link(settings, loop, self, auth, self._outgoing, log, backoff, clock)
 
     def start(self) -> None:
         """Begin to connect."""
