@@ -1,0 +1,172 @@
+"""What a run has copied: kind, mode, size, mtime, checksum and name of every file.
+
+One line a file, tabs between, names as rsync escapes them; the first line says what it is. Written
+while the run goes on (`.open`), renamed when it is over: what is left of one that was broken off
+still tells the checksums of the files that it did copy. Unchanged files take theirs from earlier
+manifests, read along in step: both follow rsync's order, so little is ever held in memory.
+Source: issue "Run"; docs/reference/backup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from workers.backup.itemize import Item
+
+HEADER = b"#jackline-manifest 1 "
+NONE = b"-"
+_SYNC_LINES = 2_000
+
+
+class Entry(NamedTuple):
+    """One file or symbolic link; `name` starts with its source's name, escaped."""
+
+    kind: bytes
+    mode: bytes
+    size: int
+    mtime: bytes
+    checksum: bytes
+    name: bytes
+
+
+class Earlier:
+    """Checksums of an earlier manifest, asked for in about the order that they stand in."""
+
+    def __init__(self, path: Path) -> None:
+        self._entries = read(path)
+        self._passed: dict[bytes, Entry] = {}
+
+    def find(self, name: bytes) -> Entry | None:
+        """Return the entry of `name`, once."""
+        found = self._passed.pop(name, None)
+        if found is not None:
+            return found
+        for entry in self._entries:
+            if entry.name == name:
+                return entry
+            self._passed[entry.name] = entry
+        return None
+
+
+class Writer:
+    """A manifest in the making.
+
+    Args:
+        path: where it will be; `.open` is added until `finish`.
+        earlier: newest first; their checksums stand for files that have not changed.
+    """
+
+    def __init__(self, path: Path, algorithm: str, earlier: list[Path]) -> None:
+        self._path = path
+        self._open = path.with_name(path.name + ".open")
+        self._earlier = [Earlier(each) for each in earlier]
+        self._file = self._open.open("wb", buffering=256 << 10)
+        os.chmod(self._open, 0o600)
+        self._file.write(HEADER + algorithm.encode() + b"\n")
+        self._links: list[tuple[Entry, bytes]] = []
+        self._lines = 0
+        self.unknown = 0
+
+    def add(self, prefix: bytes, item: Item) -> None:
+        """Note one file of the source called `prefix`; directories are not noted."""
+        kind = item.kind
+        if kind not in (b"f", b"L"):
+            return
+        whole = prefix + b"/" + item.name
+        checksum = item.checksum or NONE
+        if kind == b"f" and checksum == NONE:
+            if item.target:
+                entry = Entry(kind, item.mode, item.size, item.mtime, NONE, whole)
+                self._links.append((entry, prefix + b"/" + item.target))
+                return
+            checksum = self._carried(whole, item)
+        self._write(Entry(kind, item.mode, item.size, item.mtime, checksum, whole))
+
+    def flush(self) -> None:
+        """Let what was noted outlive this process."""
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Put the manifest in its place for good."""
+        self._write_links()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._open, self._path)
+        sync_directory(self._path.parent)
+
+    def leave(self) -> None:
+        """Stop here; the next run reads it as an earlier one."""
+        with contextlib.suppress(OSError):
+            self._write_links()
+        self._file.close()
+
+    def _write_links(self) -> None:
+        """The further names of a file take the checksum of the first one."""
+        wanted = {leader for _, leader in self._links}
+        if not wanted:
+            return
+        self._file.flush()
+        sums = {entry.name: entry.checksum for entry in read(self._open) if entry.name in wanted}
+        links, self._links = self._links, []
+        for entry, leader in links:
+            checksum = sums.get(leader, NONE)
+            self.unknown += checksum == NONE
+            self._write(entry._replace(checksum=checksum))
+
+    def _carried(self, name: bytes, item: Item) -> bytes:
+        for earlier in self._earlier:
+            entry = earlier.find(name)
+            if entry is not None and (entry.size, entry.mtime) == (item.size, item.mtime):
+                if entry.checksum != NONE:
+                    return entry.checksum
+        self.unknown += 1
+        return NONE
+
+    def _write(self, entry: Entry) -> None:
+        kind, mode, size, mtime, checksum, name = entry
+        self._file.write(b"%b\t%b\t%d\t%b\t%b\t%b\n" % (kind, mode, size, mtime, checksum, name))
+        self._lines += 1
+
+
+def algorithm_of(path: Path) -> str | None:
+    """Return what the checksums of a manifest are, or None: it is none."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return None
+    return line[len(HEADER) :].strip().decode("ascii", "replace") if _is_header(line) else None
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """Yield the entries; a last line that was broken off, or is none, is left out."""
+    try:
+        file = path.open("rb", buffering=256 << 10)
+    except OSError:
+        return
+    with file:
+        if not _is_header(file.readline(256)):
+            return
+        for line in file:
+            parts = line.split(b"\t", 5)
+            if len(parts) == 6 and line.endswith(b"\n") and parts[2].isdigit():
+                kind, mode, size, mtime, checksum, name = parts
+                yield Entry(kind, mode, int(size), mtime, checksum, name[:-1])
+
+
+def sync_directory(path: Path) -> None:
+    """Make a renamed file's new name survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_header(line: bytes) -> bool:
+    return line.startswith(HEADER) and line.endswith(b"\n")

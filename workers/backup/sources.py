@@ -1,0 +1,71 @@
+"""The directories that are backed up: opened, looked at, and only then used.
+
+What was checked is what is used: rsync starts in the opened directory (`fchdir`) and is told `./`.
+Where a path really leads is read from the open descriptor, so no link swapped in later matters.
+Source: cases H; proc(5) `/proc/self/fd`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workers import policy_roots
+from workers.backup_request import name_of
+from workers.errors import BackupError
+
+assert sys.platform != "win32"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One open directory. `path` as asked for; `real` where it leads."""
+
+    path: str
+    real: str
+    fd: int
+
+    @property
+    def name(self) -> str:
+        return name_of(self.path)
+
+    def enter(self) -> None:
+        """Make it the working directory, for the next child."""
+        os.fchdir(self.fd)
+
+    def close(self) -> None:
+        """Let it go."""
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
+
+
+def open_directory(path: str, roots: Sequence[str], reason: str) -> Source:
+    """Open a directory that must lie in `roots` (none: anywhere).
+
+    Raises:
+        BackupError: `reason` (not there, no directory), or `policy_denied`.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as e:
+        raise BackupError(reason, f"{path}: {e.strerror}") from e
+    real = _where(fd, path)
+    if not lies_in(real, roots):
+        os.close(fd)
+        raise BackupError("policy_denied", f"{path} leads to {real}, outside the allowed roots")
+    return Source(path, real, fd)
+
+
+def lies_in(real: str, roots: Sequence[str]) -> bool:
+    """Tell whether a resolved path lies in one of the roots, whose own links are resolved here."""
+    return not roots or any(policy_roots.is_under(real, os.path.realpath(root)) for root in roots)
+
+
+def _where(fd: int, path: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return os.path.realpath(path)
