@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO
 
 PULSE = b"JACKLINE-PULSE"
@@ -24,7 +24,8 @@ TICK_S = 5
 # back online within 30 s of the moment it went silent.
 SILENT_TICKS = 3
 FIRST_PULSE_TICKS = 12
-FATAL_TICKS = (12, 24, 48, 96, 180)
+FATAL_RETRY_S = 60
+FATAL_LONGEST_S = 900
 
 
 class Target:
@@ -67,18 +68,20 @@ class Target:
 class Watch:
     """What is known of the agent, and what follows from each event.
 
-    `program` is its name in supervisord's file; `start` starts it again; `say` tells a person.
+    `program` is its name in supervisord's file; `start` starts it again; `say` tells a person;
+    `retry_s` is the first pause after a FATAL.
     """
 
     program: str
     start: Callable[[], None]
     say: Callable[[str], None]
     make_target: Callable[[int], Target] = Target
+    retry_s: int = FATAL_RETRY_S
     target: Target | None = None
     has_pulse: bool = False
     silent_ticks: int = 0
     fatal_ticks: int | None = None
-    fatal_times: int = field(default=0)
+    fatal_times: int = 0
 
     def on_event(self, header: Mapping[str, str], body: bytes) -> None:
         """Take one event of supervisord."""
@@ -129,9 +132,9 @@ class Watch:
 
     def _on_fatal(self) -> None:
         self._forget()
-        index = min(self.fatal_times, len(FATAL_TICKS) - 1)
-        self.fatal_ticks = FATAL_TICKS[index]
-        self.fatal_times += 1
+        pause_s = min(self.retry_s * 2**self.fatal_times, FATAL_LONGEST_S)
+        self.fatal_ticks = max(1, pause_s // TICK_S)
+        self.fatal_times = min(self.fatal_times + 1, 10)
         self.say(f"{self.program} is FATAL: next start in {self.fatal_ticks * TICK_S} s")
 
     def _count_fatal(self) -> None:
@@ -185,8 +188,9 @@ def start_program(program: str, environ: Mapping[str, str]) -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Watch the program that the first argument names (default: `agent`)."""
+    """Watch a program: `_watch [PROGRAM [SECONDS]]`, by default `agent`, 60 s after a FATAL."""
     program = argv[0] if argv else "agent"
+    retry_s = int(argv[1]) if len(argv) > 1 else FATAL_RETRY_S
 
     def say(sentence: str) -> None:
         print(f"agent-watch: {sentence}", file=sys.stderr, flush=True)
@@ -194,5 +198,5 @@ def run(argv: list[str]) -> int:
     def start() -> None:
         start_program(program, os.environ)
 
-    listen(Watch(program, start, say), sys.stdin.buffer, sys.stdout.buffer)
+    listen(Watch(program, start, say, retry_s=retry_s), sys.stdin.buffer, sys.stdout.buffer)
     return 0

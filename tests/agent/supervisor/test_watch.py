@@ -186,11 +186,14 @@ def test_target_kills_a_stopped_process_once_and_not_its_successor() -> None:
     target.close()
 
 
-@pytest.mark.parametrize("argv, program", [([], "agent"), (["other"], "other")])
+@pytest.mark.parametrize(
+    "argv, program, retry_s",
+    [([], "agent", 60), (["other"], "other", 60), (["other", "5"], "other", 5)],
+)
 def test_watch_runs_until_supervisord_has_gone(
-    argv: list[str], program: str, monkeypatch: pytest.MonkeyPatch
+    argv: list[str], program: str, retry_s: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr(module, "listen", lambda watch, _in, _out: seen.append(watch.program))
+    seen: list[Watch] = []
+    monkeypatch.setattr(module, "listen", lambda watch, _in, _out: seen.append(watch))
     assert module.run(argv) == 0
-    assert seen == [program]
+    assert [(watch.program, watch.retry_s) for watch in seen] == [(program, retry_s)]
