@@ -1,7 +1,7 @@
 """`stats`: one resident worker samples, the newest sample goes out.
 
-Rules: the worker is started again when it dies, at once, then after 1, 2, 4 … 30 s; a sample that waits is
-replaced by the next one. Source: contract 1.9.
+Rules: the worker is started again when it dies, at once, then after 1, 2, 4 … 30 s; a sample that
+waits is replaced by the next one. Source: contract 1.9.
 """
 
 from __future__ import annotations

@@ -161,8 +161,9 @@ def test_tail_sends_lines_and_then_its_end_once(core: Core) -> None:
     core.files.on_tail_stop(LogTailStop(session="t"))
     assert [m.reason for m in worker.of(End)] == ["stopped"]
     worker.ends(TailEnded(reason="stopped"))
-    assert [type(m) for m in core.uplink.said] == [LogTailOutput, LogTailClosed]
-    assert core.uplink.said[1].reason == "stopped"
+    output, closed = core.uplink.said
+    assert isinstance(output, LogTailOutput) and isinstance(closed, LogTailClosed)
+    assert closed.reason == "stopped"
     assert core.pool.released == [worker]
     assert core.uplink.finals == []
 

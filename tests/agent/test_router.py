@@ -97,7 +97,8 @@ def test_router_takes_any_message_of_every_row(name: str, data: st.DataObject) -
     core = Core()
     try:
         core.router.on_event(good("shell_start", {"session": "live"}))
-        core.router.on_event(data.draw(messages(Direction.TO_AGENT, name)))
+        message: Any = data.draw(messages(Direction.TO_AGENT, name))
+        core.router.on_event(message)
         core.turn()
         assert not [c for c in core.said(ShellClosed) if c.session == "live"]
     finally:
