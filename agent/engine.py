@@ -24,6 +24,7 @@ from agent import packets
 from agent.dial import Dialer
 from agent.engine_socket import EngineSocket
 from agent.errors import LinkError
+from agent.express import has_room, may_go_express
 from agent.failures import failure_of, http_failure
 from agent.link_types import TransportName
 from agent.outgoing import Ack, EnginePacket, Final, Item, Outgoing
@@ -185,6 +186,8 @@ class Engine(EngineClient):  # type: ignore[misc]  # the library is untyped
 
     def _write_loop(self) -> None:
         write = self._post if self.current_transport == "polling" else self._send
+        if write == self._send and may_go_express(self.ws.sock):
+            self._outgoing.use_express(self._express)
         try:
             while write():
                 pass
@@ -272,6 +275,20 @@ class Engine(EngineClient):  # type: ignore[misc]  # the library is untyped
             self._listener.on_unsendable(error)
             return None
         return packets.event_packet(name, payload)
+
+    def _express(self, item: Item) -> bool:
+        """Write an item in the core's thread if the system takes it at once; else say no."""
+        text = self._encode(item)
+        if text is None:
+            return True
+        try:
+            if not has_room(self.ws.sock, len(text)):
+                return False
+            self.ws.send(text)
+        except (OSError, websocket.WebSocketException) as error:
+            self.fail(failure_of(error))
+            self.hang_up()
+        return True
 
     def _web_socket(self, **options: Any) -> EngineSocket:
         return EngineSocket(self._note_open_packet, self.fail, **options)

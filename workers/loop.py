@@ -195,7 +195,6 @@ class Loop:
 
     def _drain_wakeups(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._wake_r, 4096):
-                pass
+            os.read(self._wake_r, 4096)
         # Only now: whoever calls between the read and here finds its callback run in this turn.
         self._wake_sent = False
