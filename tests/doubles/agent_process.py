@@ -33,6 +33,7 @@ class AgentProcess:
         server_url: of a hub double.
         config: more keys of agent-config.json.
         env: more variables.
+        prefix: argv that starts the agent, e.g. `["unshare", "-m"]`.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class AgentProcess:
         server_url: str,
         config: dict[str, Any] | None = None,
         env: dict[str, str] | None = None,
+        prefix: list[str] | None = None,
     ) -> None:
+        self.prefix = prefix or []
         self.root = Path(tempfile.mkdtemp(prefix="jl-", dir="/tmp"))
         for name in ("config", "state", "run", "log"):
             (self.root / name).mkdir(mode=0o700)
@@ -80,7 +83,7 @@ class AgentProcess:
         stderr = open(self.root / "stderr", "ab")  # noqa: SIM115 - the child's for its whole life
         with stderr:
             self.process = subprocess.Popen(
-                [*JACKLINE, "run", "--config", str(self.config_file), *more],
+                [*self.prefix, *JACKLINE, "run", "--config", str(self.config_file), *more],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -164,10 +167,13 @@ class AgentProcess:
 
 @contextlib.contextmanager
 def running_agent(
-    server_url: str, config: dict[str, Any] | None = None, env: dict[str, str] | None = None
+    server_url: str,
+    config: dict[str, Any] | None = None,
+    env: dict[str, str] | None = None,
+    prefix: list[str] | None = None,
 ) -> Iterator[AgentProcess]:
     """Start an agent, and end everything of it afterwards."""
-    agent = AgentProcess(server_url, config, env)
+    agent = AgentProcess(server_url, config, env, prefix)
     try:
         yield agent.start()
     finally:

@@ -72,9 +72,9 @@ class Record:
         with self._changed:
             return len(self._reports)
 
-    def of(self, kind: str, since: int = 0) -> list[Json]:
+    def of(self, kind: str, since: int = 0, until: int | None = None) -> list[Json]:
         with self._changed:
-            return [report for report in self._reports[since:] if report["report"] == kind]
+            return [report for report in self._reports[since:until] if report["report"] == kind]
 
     def wait(
         self, kind: str, matches: Callable[[Json], bool], timeout: float, since: int = 0

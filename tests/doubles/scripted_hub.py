@@ -196,6 +196,7 @@ class ScriptedHub:
         eio_sid = self.sio.manager.eio_sid_from_sid(sid, NAMESPACE)
         packet = self.sio.packet_class(2, namespace=NAMESPACE, data=["hello_ack", hello])
         await self.sio._send_packet(eio_sid, packet)
+        report("hello", sid=sid)  # what the test sends from here on comes after it
 
     async def _ping(self, sid: str, every_s: float) -> None:
         while self.sio.manager.is_connected(sid, NAMESPACE):

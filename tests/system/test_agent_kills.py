@@ -1,0 +1,223 @@
+"""The agent killed, stopped and started again: its jobs live on, are found again, and told once.
+
+Fault cases C and E; contract 1.7 `resume`, `ack`, `jobs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from agent import exits
+from tests.doubles import vitals
+from tests.doubles.agent_process import AgentProcess, running_agent
+from tests.doubles.console import Console, Transcript
+from tests.doubles.hubs import HubOptions, ScriptedHub
+from tests.facilities import only_if, require, require_root
+
+CONFIG = {
+    "statsIntervalSec": 1,
+    "admin": {"enableShell": True, "allowedCommands": ["*"], "maxConcurrent": 64},
+    "shell": {"command": "/bin/bash", "args": ["--norc"]},
+}
+# A terminal turns \n into \r\n.
+COUNTER = "stty -echo; PS1=; i=0; echo co''unter; while :; do echo $((i+=1)); sleep 0.005; done\n"
+FLOOD = "stty -echo; PS1=; i=0; echo co''unter; while :; do echo $((i+=1)); done\n"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def numbers_of(transcript: Transcript) -> int:
+    """Check that a counter's output has every number in order, save in its gaps; return the last.
+
+    A gap may cut a number in two: the first and last line of a piece beside a gap do not count.
+    """
+    last = 0
+    for index, piece in enumerate(transcript.pieces()):
+        text = piece.decode("ascii")
+        if index == 0:
+            text = text[text.index("counter\r\n") + 9 :]
+        lines = text.split("\r\n")
+        whole = lines[1 if index else 0 : -1]
+        numbers = [int(line) for line in whole]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "not contiguous"
+        assert numbers[0] > last if index else numbers[0] == 1
+        last = numbers[-1]
+    return last
+
+
+def end_by_force(agent: AgentProcess) -> None:
+    """What a power cut does to the processes: agent, zygote, workers and their jobs, at once."""
+    doomed = {agent.pid, *agent.processes(), *vitals.marked("JACKLINE_JOB=")}
+    for pid in doomed:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    agent.kill()
+    agent.until(lambda: not [pid for pid in agent.processes() if pid in doomed])
+
+
+@pytest.mark.family("agent-kills")
+def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
+    tmp_path: Path, soak: bool
+) -> None:
+    """Shells are adopted, their streams contiguous by offset or with a told gap; each command runs
+    once and each result comes once, even though the hub asks again for what it did not hear of."""
+    kills = 50 if soak else 7
+    rng = random.Random()
+    options = HubOptions(finals_file=tmp_path / "finals", ping_every_ms=500)
+    with ScriptedHub(options) as hub, running_agent(hub.url, CONFIG) as agent:
+        hub.wait_for_connection()
+        with Console(hub, ran=tmp_path / "ran").follow() as console:
+            slow = console.open(first=COUNTER)
+            fast = console.open(first=FLOOD)
+            for session in (slow, fast):
+                hub.wait_for_output(session, "counter\r\n")
+            workers = {row["id"]: row["pid"] for row in agent.workers("shell")}
+            for _ in range(kills):
+                # Anywhere: at work, during adoption, before the link is up, long after.
+                until = time.monotonic() + rng.uniform(0.2, 1.6)
+                for _ in range(2):
+                    with contextlib.suppress(AssertionError):
+                        console.job(rng.choice((0.0, 0.05, 0.5, 1.5)))
+                time.sleep(max(0.0, until - time.monotonic()))
+                agent.kill()
+                agent.start()
+            hub.wait_for("stats", since=hub.record.mark(), timeout=20)
+            agent.until(lambda: console.results().keys() >= console.jobs.keys(), 30)
+            assert {row["id"]: row["pid"] for row in agent.workers("shell")} == workers
+            for session in (slow, fast):
+                assert console.close(session)["reason"] == "closed"
+            agent.until(lambda: not agent.ask("status")["outbox"]["count"])
+
+        assert sorted(console.runs()) == sorted(console.jobs)
+        finals = hub.finals()
+        for job in console.jobs:
+            mine = [final for final in finals if final["payload"].get("jobId") == job]
+            assert {final["payload"]["result"]["stdout"] for final in mine} == {f"done {job}\n"}
+            assert {final["payload"]["result"]["summary"]["code"] for final in mine} == {0}
+        # Exactly once in effect: the same final may come again under the id that the hub knows;
+        # another only where the hub itself asked again.
+        heard = {(final["payload"].get("jobId"), final["id"]) for final in finals}
+        told = Counter(job for job, _ in heard if job is not None)
+        assert told.keys() == console.jobs.keys()
+        assert {job: ids for job, ids in told.items() if ids > console.asked[job]} == {}
+        assert console.transcript(slow).gaps == []
+        counted = numbers_of(console.transcript(slow))
+        flood = console.transcript(fast)
+        print(
+            f"\n{kills} kills, {len(console.jobs)} commands; slow: {counted} lines; fast: "
+            f"{numbers_of(flood)} lines, {len(flood.gaps)} gaps, {len(flood.data)} bytes"
+        )
+
+
+def test_agent_after_a_reboot_reports_each_job_once_as_lost(tmp_path: Path) -> None:
+    """State directory kept, run directory and processes gone, another boot id: nothing is adopted,
+    nothing runs again, and a second start has nothing more to say."""
+    require_root()
+    only_if(BOOT_ID.exists(), "the kernel has no boot id")
+    fresh = tmp_path / "boot_id"
+    fresh.write_text("11111111-2222-4333-8444-555555555555\n")
+    options = HubOptions(finals_file=tmp_path / "finals")
+    with ScriptedHub(options) as hub, running_agent(hub.url, CONFIG) as agent:
+        hub.wait_for_connection()
+        console = Console(hub, ran=tmp_path / "ran")
+        sessions = [console.shell() for _ in range(3)]
+        jobs = [console.job(3600) for _ in range(3)]
+        agent.until(lambda: sorted(console.runs()) == sorted(jobs))
+        end_by_force(agent)
+        shutil.rmtree(agent.root / "run")
+        (agent.root / "run").mkdir(mode=0o700)
+        bind = f"mount --bind {fresh} {BOOT_ID}"
+        agent.prefix = [require("unshare"), "-m", "sh", "-c", f'{bind}; exec "$@"', "sh"]
+        for _ in range(2):
+            mark = hub.record.mark()
+            agent.start()
+            connection = hub.wait_for_connection(since=mark)
+            assert connection.auth["bootId"] == fresh.read_text().strip()
+            hub.wait_for("stats", since=mark, timeout=20)
+            agent.until(lambda: not agent.ask("status")["outbox"]["count"])
+            assert agent.workers("shell") == agent.workers("admin") == []
+            agent.kill()
+        closed = {final["payload"].get("session"): final["payload"] for final in hub.finals()}
+        assert {name: closed[name]["reason"] for name in sessions} == dict.fromkeys(
+            sessions, "agent_restarted"
+        )
+        results = console.results()
+        assert results.keys() == set(jobs)
+        for job in jobs:
+            (payload,) = results[job]
+            assert payload["result"]["error"] == "unknown_outcome"
+            assert payload["result"]["summary"]["code"] == 125
+            assert payload["result"]["stderr"]
+        assert len(hub.finals()) == len(sessions) + len(jobs)
+        assert sorted(console.runs()) == sorted(jobs)
+
+
+def test_agent_restarted_in_order_keeps_an_open_shell_and_a_running_command(
+    tmp_path: Path,
+) -> None:
+    """SIGTERM is a restart or an upgrade: the jobs stay, under the same ids."""
+    with ScriptedHub() as hub, running_agent(hub.url, CONFIG) as agent:
+        hub.wait_for_connection()
+        with Console(hub, ran=tmp_path / "ran").follow() as console:
+            session = console.shell()
+            console.type(session, "kept=$$\n")
+            job = console.job(2.5)
+            agent.until(lambda: console.runs() == [job])
+            before = {row["id"]: row["pid"] for row in agent.workers() if row["job"]}
+            assert agent.terminate() == exits.OK
+            mark = hub.record.mark()
+            agent.start()
+            told = hub.wait_for_connection(since=mark).auth["jobs"]
+            assert {(one["id"], one["kind"]) for one in told} == {
+                (session, "shell"),
+                (job, "admin"),
+            }
+            after = {row["id"]: row["pid"] for row in agent.workers() if row["job"]}
+            assert after == before
+            console.type(session, "[ $kept = $$ ] && echo sa''me\n")
+            hub.wait_for_output(session, "same\r\n")
+            (result,) = [hub.wait_for("admin_result", token=job, timeout=20).payload]
+            assert result["result"]["stdout"] == f"done {job}\n"
+            assert console.runs() == [job]
+            assert console.transcript(session).gaps == []
+
+
+def test_second_agent_on_one_state_directory_ends_and_says_why() -> None:
+    with ScriptedHub() as hub, running_agent(hub.url, CONFIG) as agent:
+        hub.wait_for_connection()
+        second = agent.command("run", "--config", str(agent.config_file))
+        assert second.returncode == exits.TRY_LATER == 75
+        assert "already running" in second.stderr.lower() or "runs" in second.stderr.lower()
+        assert re.match(r"jackline: \S", second.stderr)
+        assert [c.query["clientId"] for c in hub.connections] == ["agent-1"]
+        assert agent.ask("status")["pid"] == agent.pid
+
+
+def test_jobs_of_an_agent_that_never_comes_back_end_with_their_lease(tmp_path: Path) -> None:
+    """Idle workers end in 2 s, jobs when their lease runs out, the zygote after the last."""
+    config = {**CONFIG, "shell": {**CONFIG["shell"], "detachedTimeoutSec": 1}}  # type: ignore[dict-item]
+    with ScriptedHub() as hub, running_agent(hub.url, config) as agent:
+        hub.wait_for_connection()
+        console = Console(hub, ran=tmp_path / "ran").follow()
+        session = console.shell()
+        job = console.job(0.2)
+        agent.until(lambda: console.runs() == [job])
+        mark = f"JACKLINE_JOB={agent.workers('shell')[0]['id']}."
+        agent.kill()
+        agent.until(lambda: not vitals.marked(mark))
+        # Nothing that was finished is lost, though nobody was there to hear it.
+        agent.start()
+        payload = hub.wait_for("admin_result", token=job, timeout=20).payload
+        assert payload["result"]["stdout"] == f"done {job}\n"
+        closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
+        assert closed["reason"] == "lease_expired"
+        console.stop()
