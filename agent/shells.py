@@ -9,18 +9,18 @@ Source: contract 1.2, 1.3, 1.7 (`credit`, `resume`, `base64`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from agent.limits import Place, Slots
 from agent.log import Log
 from agent.pool import Pool
+from agent.shell_session import Session, closed, lost, spec_of
 from agent.stream_text import StreamText
 from agent.uplink import Uplink
 from agent.worker import Gone, Worker
 from wire import features
 from wire.connect import JobState
-from wire.limits import CREDIT_INITIAL_BYTES
+from wire.limits import CREDIT_INITIAL_BYTES, MAX_SAFE_INTEGER
 from wire.reasons import BusyDetail, Reason
 from wire.shell import (
     ShellAck,
@@ -55,24 +55,6 @@ OWN_WINDOW_BYTES = 256 << 10  # in our send queue, for a server without `credit`
 CLOSE_PATIENCE_S = 3.0
 RESUME_PATIENCE_S = 10.0
 RESTART_PATIENCE_S = 1.0
-
-
-@dataclass(eq=False)
-class Session:
-    """One accepted session."""
-
-    key: str
-    spec: ShellSpec
-    run_as: str | None
-    place: Place
-    worker: Worker
-    text: StreamText
-    ended: ShellEnded | None = None
-    finished: bool = False  # the final is with the outbox
-    flowing: bool = False  # its output may go out on this link
-    drained: int = 0  # offset below which everything has left us
-    restarting: bool = False
-    resume_timer: Timer | None = field(default=None, repr=False)
 
 
 class Shells:
@@ -149,13 +131,14 @@ class Shells:
         """The consumer has everything below an offset."""
         session = self._sessions.get(message.session)
         if session is not None and features.RESUME in self._uplink.features:
-            session.worker.send(Acked(offset=message.offset))
+            session.acked = max(session.acked, min(message.offset, session.text.offset))
+            session.worker.send(Acked(offset=session.acked))
 
     def on_resume(self, message: ShellResume) -> None:
         """Send again from an offset."""
         session = self._sessions.get(message.session)
         if session is not None and features.RESUME in self._uplink.features:
-            self._flow(session, message.offset)
+            self._flow(session, min(message.offset, session.seen))
 
     def end(self, key: str, reason: str) -> None:
         """End a session for a reason; unknown or ended already: nothing."""
@@ -192,8 +175,7 @@ class Shells:
         """Stop sending; the terminals go on into their rings."""
         for session in self._sessions.values():
             self._halt(session)
-        if self._detached is None:
-            self._detached = self._loop.call_later(self._detached_timeout_s, self._on_detached)
+        self._count_detached()
 
     def on_drained(self, key: str, cost: int) -> None:
         """That much of a session's output has left our send queue."""
@@ -230,18 +212,22 @@ class Shells:
 
     def adopt(self, worker: Worker, record: JobRecord) -> None:
         """Go on with a session of an earlier agent."""
-        spec = _spec_of(record)
-        self._register(record.key, spec, record.wire.get("run_as"), self._slots.force(), worker)
+        spec = spec_of(record)
+        place = self._slots.force()
+        session = self._register(record.key, spec, record.wire.get("run_as"), place, worker)
+        session.seen = MAX_SAFE_INTEGER  # its worker's Hello will tell
+        if not self._uplink.is_up:
+            self._count_detached()
 
     def recover(
         self, record: JobRecord, spool: Spool | None, on_stored: Callable[[], object]
     ) -> None:
         """Report a session whose worker did not outlive the agent's absence."""
         if spool is not None and isinstance(spool.result, ShellEnded):
-            closed = _closed(record.key, spool.result)
+            final = closed(record.key, spool.result)
         else:
-            closed = ShellClosed(session=record.key, reason=Reason.AGENT_RESTARTED)
-        self._uplink.final(closed, record.job_id, on_stored=on_stored)
+            final = ShellClosed(session=record.key, reason=Reason.AGENT_RESTARTED)
+        self._uplink.final(final, record.job_id, on_stored=on_stored)
 
     # What its workers say.
 
@@ -250,7 +236,12 @@ class Shells:
         session = self._by_worker.get(worker.record.job_id)
         if session is None or not hello.started:
             return
-        session.drained = hello.kept_from
+        session.seen = hello.offset
+        if session.flowing:
+            # Dialled again, or asked for before it answered: what was under way is lost.
+            self._flow(session, min(session.text.offset, hello.offset))
+            return
+        session.drained = session.acked = hello.kept_from
         session.text = self._text(hello.kept_from)
         self._halt(session)
         if self._uplink.is_up:
@@ -261,14 +252,16 @@ class Shells:
         session = self._by_worker.get(worker.record.job_id)
         if session is None or not session.flowing:
             return
-        self._say(session, data)
+        self._say(session, session.fresh(offset, data))
         self._close_if_told(session)
 
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
         """A gap in the output."""
         session = self._by_worker.get(worker.record.job_id)
-        if session is not None and session.flowing and isinstance(message, Gap):
-            self._tell_gap(session, message.start, message.end)
+        if session is None or not session.flowing or not isinstance(message, Gap):
+            return
+        if session.bypasses(message.start, message.end):
+            self._tell_gap(session, message.end)
 
     def on_finished(self, worker: Worker, result: Result) -> None:
         """The terminal has ended; its `shell_closed` follows the last output."""
@@ -297,7 +290,7 @@ class Shells:
         session.ended = ShellEnded(
             reason=gone.reason, signal=gone.signal, code=gone.code, detail=gone.detail
         )
-        self._finish(session, _lost(session.key, gone))
+        self._finish(session, lost(session.key, gone))
 
     # Inside.
 
@@ -323,7 +316,7 @@ class Shells:
         self, key: str, spec: ShellSpec, run_as: str | None, place: Place, worker: Worker
     ) -> Session:
         text = self._text(spec.first_offset)
-        session = Session(key, spec, run_as, place, worker, text, drained=spec.first_offset)
+        session = Session(key, spec, run_as, place, worker, text)
         self._sessions[key] = session
         self._by_worker[worker.record.job_id] = session
         return session
@@ -349,13 +342,16 @@ class Shells:
     def _reattach(self, session: Session) -> None:
         if session.finished:
             return
+        if session.flowing:  # begun on this link, before it was known who the peer is
+            session.text.as_base64 = features.BASE64 in self._uplink.features
+            return
         if features.RESUME not in self._uplink.features:
             self._flow(session, session.drained)
             return
 
         def unasked() -> None:
             if not session.flowing and self._uplink.is_up:
-                self._flow(session, session.drained)
+                self._flow(session, session.acked)
 
         session.resume_timer = self._loop.call_later(RESUME_PATIENCE_S, unasked)
 
@@ -375,7 +371,10 @@ class Shells:
             session.resume_timer.cancel()
         session.worker.send(Linked(up=False))
 
-    def _tell_gap(self, session: Session, start: int, end: int) -> None:
+    def _tell_gap(self, session: Session, end: int) -> None:
+        """What follows is the output from `end`: the bytes before it are gone."""
+        self._say(session, b"", is_last=True)
+        start = session.text.fed
         if features.RESUME in self._uplink.features:
             self._uplink.data(session.key, ShellGap(session=session.key, start=start, end=end), 0)
         else:
@@ -383,19 +382,16 @@ class Shells:
             self._uplink.data(session.key, ShellOutput(session=session.key, data=line), 0)
         session.text = self._text(end)
         session.drained += end - start
+        session.seen = max(session.seen, end)
         self._close_if_told(session)
 
     def _close_if_told(self, session: Session) -> None:
         """The final goes to the outbox once everything before it is in the send queue."""
-        ended = session.ended
-        if ended is None or session.finished or session.restarting or not session.flowing:
-            return
-        if session.text.fed < ended.offset:
-            return
-        self._say(session, b"", is_last=True)
-        self._finish(session, _closed(session.key, ended))
+        if session.ended is not None and session.may_close():
+            self._say(session, b"", is_last=True)
+            self._finish(session, closed(session.key, session.ended))
 
-    def _finish(self, session: Session, closed: ShellClosed) -> None:
+    def _finish(self, session: Session, final: ShellClosed) -> None:
         if session.finished:
             return
         session.finished = True
@@ -410,37 +406,36 @@ class Shells:
             if self._sessions.get(session.key) is session:
                 del self._sessions[session.key]
 
-        self._uplink.final(closed, worker.record.job_id, after=session.key, on_stored=stored)
+        self._uplink.final(final, worker.record.job_id, after=session.key, on_stored=stored)
 
     def _renew(self, session: Session, old: Worker) -> None:
         """The second half of a restart: a new terminal where the old one's output ended."""
         if not session.restarting or session.worker is not old:
             return
         ended, session.ended, session.restarting = session.ended, None, False
-        end = ended.offset if ended is not None else session.text.offset
-        if session.flowing and session.text.offset < end:
-            self._tell_gap(session, session.text.offset, end)
+        if session.flowing:
+            self._say(session, b"", is_last=True)
+        end = max(session.seen, ended.offset if ended is not None else 0)
+        if session.flowing and session.text.fed < end:
+            self._tell_gap(session, end)
         self._by_worker.pop(old.record.job_id, None)
         if old.state == "EXITED":
             self._pool.drop_record(old.record.job_id)
         else:
             self._pool.release(old)
         notice = b"\r\n[jackline: this shell was restarted by an administrator]\r\n"
-        spec = ShellSpec(
-            argv=session.spec.argv,
-            env=session.spec.env,
-            cwd=session.spec.cwd,
-            cols=session.spec.cols,
-            rows=session.spec.rows,
-            first_offset=end,
-            notice=notice,
-        )
+        spec = session.renewed_spec(end, notice)
         session.worker = self._spawn(session.key, spec, session.run_as)
         self._by_worker[session.worker.record.job_id] = session
         if session.flowing:
             session.worker.send(Credit(bytes=self._window()))
         else:
             session.worker.send(Linked(up=False))
+
+    def _count_detached(self) -> None:
+        """The time without a link begins, if it has not begun yet."""
+        if self._detached is None:
+            self._detached = self._loop.call_later(self._detached_timeout_s, self._on_detached)
 
     def _on_detached(self) -> None:
         """No link for so long: nobody will come back for these."""
@@ -454,33 +449,3 @@ def _insist(worker: Worker, reason: str) -> None:
     """A worker that hangs does not obey."""
     if worker.result is None:
         worker.kill(Gone(reason=reason))
-
-
-def _closed(key: str, ended: ShellEnded) -> ShellClosed:
-    return ShellClosed(
-        session=key,
-        code=ended.code,
-        signal=ended.signal,
-        reason=ended.reason,
-        detail=ended.detail,
-    )
-
-
-def _lost(key: str, gone: Gone) -> ShellClosed:
-    reason, detail = gone.reason, gone.detail
-    if reason in (BusyDetail.DISK_FULL, BusyDetail.RESOURCES):
-        reason, detail = Reason.BUSY, reason
-    elif reason == "no_user":
-        reason = Reason.DISABLED
-    return ShellClosed(
-        session=key, signal=gone.signal, code=gone.code, reason=reason, detail=detail
-    )
-
-
-def _spec_of(record: JobRecord) -> ShellSpec:
-    wire = record.wire
-    return ShellSpec(
-        argv=list(wire.get("argv", ["/bin/sh"])),
-        env=dict(wire.get("env", {})),
-        cwd=str(wire.get("cwd", "/")),
-    )

@@ -37,7 +37,7 @@ class StreamText:
     """
 
     def __init__(self, offset: int = 0, *, as_base64: bool = False) -> None:
-        self._as_base64 = as_base64
+        self.as_base64 = as_base64
         self._held = b""
         self.offset = offset  # of the next byte that is not in a piece
 
@@ -63,7 +63,7 @@ class StreamText:
         try:
             text = whole.decode()
         except UnicodeDecodeError:
-            if self._as_base64:
+            if self.as_base64:
                 yield from self._binary(whole, room)
                 return
             text = whole.decode(errors="replace")
