@@ -10,29 +10,30 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import msgspec
-import xxhash
 
+from agent.command_output import LiveOutput
+from agent.command_results import (
+    BAD_REQUEST,
+    DENIED,
+    OUR_FAILURE,
+    RATE_LIMITED,
+    TIMED_OUT,
+    Refusal,
+    digest_of,
+    refused,
+    result_of,
+)
 from agent.limits import Place, RateLimit, Slots, Waiting
 from agent.log import Log
 from agent.pool import Pool
-from agent.stream_text import StreamText
 from agent.uplink import Uplink
 from agent.worker import Gone, Worker
 from wire import features
-from wire.admin import (
-    OMITTED,
-    AdminCredit,
-    AdminOutput,
-    AdminResult,
-    AdminRun,
-    Command,
-    Outcome,
-    Summary,
-)
+from wire.admin import AdminCredit, AdminResult, AdminRun, Command
 from wire.connect import JobState
 from wire.limits import CREDIT_INITIAL_BYTES
 from workers.jobs import JobRecord, Spool
@@ -40,7 +41,6 @@ from workers.loop import Loop
 from workers.messages import (
     STREAM_STDOUT,
     AdminSpec,
-    Captured,
     CommandEnded,
     Credit,
     End,
@@ -50,23 +50,7 @@ from workers.messages import (
     ToAgent,
 )
 
-BAD_REQUEST = 2
-TIMED_OUT = 124
-OUR_FAILURE = 125
-DENIED = 126
-BAD_TOKEN = 401
-RATE_LIMITED = 429
 END_PATIENCE_S = 10.0
-
-STREAMS: dict[int, Literal["stdout", "stderr"]] = {1: "stdout", 2: "stderr"}
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """Why a command is not run: the code on the wire, the sentence for `stderr`."""
-
-    code: int
-    sentence: str
-    error: str | None = None
 
 
 class Rules(Protocol):
@@ -94,13 +78,13 @@ class Job:
     """One accepted command."""
 
     key: str  # jobId, or a name of our own
-    request: AdminRun
+    request: AdminRun  # without a jobId where the hub has no `ack`
     digest: str
     worker: Worker | None = None
     place: Place | None = None
     waiting: Waiting | None = None
     done: bool = False
-    streams: dict[int, StreamText] = field(default_factory=dict)
+    live: LiveOutput | None = None  # told live, where the hub has `stream`
 
 
 class Commands:
@@ -130,13 +114,15 @@ class Commands:
 
     def on_run(self, message: AdminRun) -> None:
         """Run a command, or answer why not."""
-        refused = self._rules.token_refusal(message.token)
-        if refused is None and message.job_id is not None and self._is_repeated(message):
+        if message.job_id is not None and features.ACK not in self._uplink.features:
+            message = msgspec.structs.replace(message, job_id=None)
+        why_not = self._rules.token_refusal(message.token)
+        if why_not is None and message.job_id is not None and self._is_repeated(message):
             return
-        refused = refused or self._rules.lock_refusal()
-        if refused is None and not self._rate.admits():
-            refused = Refusal(RATE_LIMITED, "too many commands: admin.rateLimitMax is reached")
-        launched = refused or self._rules.launch(message.cmd)
+        why_not = why_not or self._rules.lock_refusal()
+        if why_not is None and not self._rate.admits():
+            why_not = Refusal(RATE_LIMITED, "too many commands: admin.rateLimitMax is reached")
+        launched = why_not or self._rules.launch(message.cmd)
         if isinstance(launched, Refusal):
             self.refuse(message, launched)
             return
@@ -146,8 +132,16 @@ class Commands:
     def on_credit(self, message: AdminCredit) -> None:
         """The consumer takes more of a job's live output."""
         job = self._jobs.get(message.job_id)
-        if job is not None and job.worker is not None:
-            job.worker.send(Credit(bytes=message.bytes, stream=STREAM_STDOUT))
+        if job is not None and features.CREDIT in self._uplink.features:
+            _grant(job, message.bytes)
+
+    def on_drained(self, turn: str, cost: int) -> None:
+        """That much of a job's live output has left our send queue."""
+        if features.CREDIT in self._uplink.features:
+            return
+        job = next((j for j in self._jobs.values() if j.live and j.live.turn == turn), None)
+        if job is not None:
+            _grant(job, cost)
 
     def refuse(self, message: AdminRun, refusal: Refusal) -> None:
         """Answer a command that is not run."""
@@ -167,7 +161,7 @@ class Commands:
         """Live output goes on, from here."""
         for job in self._jobs.values():
             if job.worker is not None:
-                job.worker.send(Linked(up=True))
+                job.worker.send(Linked(up=self._is_heard))
 
     def on_link_down(self) -> None:
         """No live output; the pipes are drained all the same."""
@@ -199,7 +193,7 @@ class Commands:
             if job.waiting is not None:
                 job.waiting.cancel()
                 refusal = Refusal(OUR_FAILURE, "the agent was stopped before its turn came", reason)
-                self._finish(job, _refused(job.request, refusal))
+                self._finish(job, refused(job.request, refusal))
             elif job.worker is not None:
                 self.end(job.worker.id, reason)
 
@@ -215,35 +209,22 @@ class Commands:
         """Report a command whose worker did not outlive the agent's absence."""
         job = self._job_of(record)
         if spool is not None and isinstance(spool.result, CommandEnded):
-            result = _result(job.request, spool.result)
+            result = result_of(job.request, spool.result)
         else:
             sentence = "the endpoint was restarted while this command ran: outcome unknown"
-            result = _refused(job.request, Refusal(OUR_FAILURE, sentence, "unknown_outcome"))
+            result = refused(job.request, Refusal(OUR_FAILURE, sentence, "unknown_outcome"))
         self._uplink.final(result, record.job_id, on_stored=on_stored, digest=job.digest)
 
     def on_ready(self, worker: Worker, hello: Hello) -> None:
         """Tell an adopted worker whether anybody listens."""
         if hello.started:
-            worker.send(Linked(up=self._uplink.is_up))
+            worker.send(Linked(up=self._is_heard))
 
     def on_output(self, worker: Worker, stream: int, offset: int, data: bytes) -> None:
         """Live output."""
         job = self._by_worker.get(worker.record.job_id)
-        name = STREAMS.get(stream)
-        if job is None or name is None or features.STREAM not in self._uplink.features:
-            return
-        text = job.streams.get(stream)
-        if text is None or text.fed != offset:
-            text = job.streams[stream] = StreamText(offset, as_base64=True)
-        for piece in text.pieces(data, self._uplink.event_limit):
-            event = AdminOutput(
-                job_id=job.key,
-                stream=name,
-                offset=piece.offset,
-                data=piece.data,
-                encoding=piece.encoding,
-            )
-            self._uplink.data(job.key, event, piece.cost)
+        if job is not None and job.live is not None:
+            job.live.take(stream, offset, data)
 
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
         """Nothing a command says is for the wire, save its output and its end."""
@@ -254,8 +235,7 @@ class Commands:
         if job is None or not isinstance(result, CommandEnded):
             self._pool.release(worker)
             return
-        self._flush(job)
-        self._finish(job, _result(job.request, result))
+        self._finish(job, result_of(job.request, result))
 
     def on_gone(self, worker: Worker, gone: Gone) -> None:
         """The worker is dead, and the command with it."""
@@ -269,7 +249,7 @@ class Commands:
         if gone.detail:
             sentence += f" ({gone.detail})"
         refusal = Refusal(code, sentence, gone.reason)
-        self._finish(job, _refused(job.request, refusal, gone.signal))
+        self._finish(job, refused(job.request, refusal, gone.signal))
 
     def _is_repeated(self, message: AdminRun) -> bool:
         """The same jobId again: the same answer again, or none yet; never a second run."""
@@ -282,7 +262,7 @@ class Commands:
         earlier = running.digest if running is not None else known[0] if known else ""
         if not hmac.compare_digest(earlier, digest):
             sentence = "this jobId was used for another command"
-            result = _refused(message, Refusal(BAD_REQUEST, sentence, "id_reused"))
+            result = refused(message, Refusal(BAD_REQUEST, sentence, "id_reused"))
             self._uplink.final(result, f"reused-{secrets.token_hex(8)}")
         elif known is not None:
             self._uplink.final(known[1], f"again-{secrets.token_hex(8)}")
@@ -291,6 +271,8 @@ class Commands:
     def _queue(self, message: AdminRun, spec: AdminSpec, run_as: str | None) -> None:
         key = message.job_id or f"local-{secrets.token_hex(8)}"
         job = self._jobs[key] = Job(key, message, digest_of(message))
+        if message.job_id is not None and self._is_heard:
+            job.live = LiveOutput(self._uplink, key)
         place = self._slots.take()
         if place is not None:
             self._start(job, spec, run_as, place)
@@ -304,12 +286,11 @@ class Commands:
     def _time_out(self, job: Job) -> None:
         sentence = "no place came free within the command's own timeout (admin.maxConcurrent)"
         refusal = Refusal(TIMED_OUT, sentence, "queue timeout")
-        self._finish(job, _refused(job.request, refusal))
+        self._finish(job, refused(job.request, refusal))
 
     def _start(self, job: Job, spec: AdminSpec, run_as: str | None, place: Place) -> None:
         job.waiting, job.place = None, place
-        streams = job.request.job_id is not None and features.STREAM in self._uplink.features
-        spec = msgspec.structs.replace(spec, stream=streams)
+        spec = msgspec.structs.replace(spec, stream=job.live is not None)
         wire: dict[str, Any] = {
             "request": msgspec.to_builtins(job.request),
             "digest": job.digest,
@@ -318,20 +299,10 @@ class Commands:
             "admin", job.key, spec, self, wire, run_as=run_as, lease_s=spec.timeout_s + 10.0
         )
         self._by_worker[job.worker.record.job_id] = job
-        if streams:
-            job.worker.send(Credit(bytes=CREDIT_INITIAL_BYTES, stream=STREAM_STDOUT))
-
-    def _flush(self, job: Job) -> None:
-        for stream, text in job.streams.items():
-            for piece in text.pieces(b"", self._uplink.event_limit, is_last=True):
-                event = AdminOutput(
-                    job_id=job.key,
-                    stream=STREAMS[stream],
-                    offset=piece.offset,
-                    data=piece.data,
-                    encoding=piece.encoding,
-                )
-                self._uplink.data(job.key, event, piece.cost)
+        if job.live is not None:
+            _grant(job, CREDIT_INITIAL_BYTES)
+            if not self._is_heard:
+                job.worker.send(Linked(up=False))
 
     def _finish(self, job: Job, result: AdminResult) -> None:
         """The one end of every accepted command."""
@@ -340,6 +311,8 @@ class Commands:
         job.done = True
         if job.place is not None:
             job.place.release()
+        if job.live is not None:
+            job.live.end()
         worker = job.worker
 
         def stored() -> None:
@@ -352,22 +325,26 @@ class Commands:
             self._jobs.pop(job.key, None)
 
         key = worker.record.job_id if worker is not None else job.key
-        self._uplink.final(result, key, after=job.key, on_stored=stored, digest=job.digest)
+        after = job.live.turn if job.live is not None else None
+        self._uplink.final(result, key, after=after, on_stored=stored, digest=job.digest)
 
     def _answer(
         self, token: str | None, job_id: str | None, command: str, refusal: Refusal
     ) -> None:
         request = AdminRun(token=token, job_id=job_id, cmd=Command(command=command))
-        self._uplink.final(_refused(request, refusal), f"refused-{secrets.token_hex(8)}")
+        self._uplink.final(refused(request, refusal), f"refused-{secrets.token_hex(8)}")
 
     def _job_of(self, record: JobRecord) -> Job:
         request = msgspec.convert(record.wire["request"], AdminRun)
-        return Job(record.key, request, str(record.wire.get("digest", "")))
+        job = Job(record.key, request, str(record.wire.get("digest", "")))
+        if request.job_id is not None:
+            job.live = LiveOutput(self._uplink, record.key)
+        return job
 
-
-def digest_of(message: AdminRun) -> str:
-    """Return what tells two requests under one jobId apart; the token is not part of it."""
-    return str(xxhash.xxh3_128_hexdigest(msgspec.json.encode(message.cmd)))
+    @property
+    def _is_heard(self) -> bool:
+        """Is there a hub that takes live output?"""
+        return self._uplink.is_up and features.STREAM in self._uplink.features
 
 
 def _insist(worker: Worker, reason: str) -> None:
@@ -375,45 +352,6 @@ def _insist(worker: Worker, reason: str) -> None:
         worker.kill(Gone(reason=reason))
 
 
-def _result(request: AdminRun, ended: CommandEnded) -> AdminResult:
-    stdout, stderr = _shown(ended.stdout), _shown(ended.stderr)
-    cut = bool(ended.stdout.tail or ended.stderr.tail)
-    return AdminResult(
-        token=request.token,
-        job_id=request.job_id,
-        command=request.cmd.command,
-        result=Outcome(
-            stdout=stdout,
-            stderr=stderr,
-            error=ended.error,
-            summary=Summary(
-                code=ended.code,
-                signal=ended.signal,
-                duration_ms=ended.duration_ms,
-                truncated=True if cut else None,
-                stdout_bytes=ended.stdout.total_bytes,
-                stderr_bytes=ended.stderr.total_bytes,
-            ),
-        ),
-    )
-
-
-def _shown(captured: Captured) -> str:
-    head = captured.head.decode(errors="replace")
-    if not captured.tail:
-        return head
-    return head + OMITTED + captured.tail.decode(errors="replace")
-
-
-def _refused(request: AdminRun, refusal: Refusal, signal_number: int | None = None) -> AdminResult:
-    return AdminResult(
-        token=request.token,
-        job_id=request.job_id,
-        command=request.cmd.command,
-        result=Outcome(
-            stdout="",
-            stderr=refusal.sentence,
-            error=refusal.error,
-            summary=Summary(code=refusal.code, signal=signal_number, duration_ms=0),
-        ),
-    )
+def _grant(job: Job, count: int) -> None:
+    if job.worker is not None:
+        job.worker.send(Credit(bytes=count, stream=STREAM_STDOUT))

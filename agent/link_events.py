@@ -65,6 +65,7 @@ class LinkEvents:
     def on_drained(self, session: str, cost: int) -> None:
         """Output has left our send queue."""
         self._agent.shells.on_drained(session, cost)
+        self._agent.commands.on_drained(session, cost)
         self._agent.files.on_drained(session, cost)
 
     def _settle(self) -> None:
@@ -80,7 +81,7 @@ class LinkEvents:
 
 def make_link(agent: Agent, features: tuple[str, ...], boot_id: Callable[[], str]) -> LiveLink:
     """Return the agent's link, not yet started."""
-    from agent.dial import TlsSettings  # noqa: PLC0415 - with the link's other imports
+    from agent.dial import TlsSettings  # with the link's other imports
 
     settings = agent.settings
     transport = settings.transport

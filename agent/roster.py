@@ -17,6 +17,7 @@ from agent.shells import Shells
 from agent.telemetry import Telemetry
 from agent.uplink import Uplink
 from agent.worker import Worker
+from wire import features
 from wire.workers import WorkerItem, WorkerList, WorkerRestart, WorkerResult, Workers
 from workers.loop import Loop
 from workers.messages import End
@@ -64,6 +65,8 @@ class Roster:
 
     def on_list(self, message: WorkerList) -> None:
         """`worker_list`."""
+        if features.WORKERS not in self._uplink.features:
+            return
         items = tuple(
             WorkerItem(
                 id=row["id"],
@@ -81,6 +84,8 @@ class Roster:
 
     def on_restart(self, message: WorkerRestart) -> None:
         """`worker_restart`."""
+        if features.WORKERS not in self._uplink.features:
+            return
 
         def done(results: list[dict[str, Any]]) -> None:
             ok = bool(results) and all(result["ok"] for result in results)
@@ -94,11 +99,13 @@ class Roster:
 
     def refuse(self, message: WorkerList | WorkerRestart, reason: str) -> None:
         """Answer a request that is not carried out."""
-        self._answer(message.request_id, ok=False, error=reason)
+        if features.WORKERS in self._uplink.features:
+            self._answer(message.request_id, ok=False, error=reason)
 
     def refuse_malformed(self, request_id: str) -> None:
         """Answer a `worker_restart` that is none."""
-        self._answer(request_id, ok=False, error="bad_request")
+        if features.WORKERS in self._uplink.features:
+            self._answer(request_id, ok=False, error="bad_request")
 
     def _answer(self, request_id: str, *, ok: bool, error: str | None) -> None:
         result = WorkerResult(request_id=request_id, ok=ok, error=error)

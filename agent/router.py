@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
-from agent.commands import RATE_LIMITED, Commands, Refusal
+from agent.command_results import RATE_LIMITED, Refusal
+from agent.commands import Commands
 from agent.files import Files
 from agent.keys import KeySyncs
 from agent.limits import TokenBucket

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from agent.commands import BAD_TOKEN, DENIED, Refusal
+from agent.command_results import BAD_TOKEN, DENIED, Refusal
 from wire.admin import Command
 from wire.reasons import BusyDetail, Reason
 from wire.shell import ShellStart

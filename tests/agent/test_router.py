@@ -73,7 +73,7 @@ REFUSED_WITH: dict[str, type] = {
 
 @pytest.fixture
 def core() -> Iterator[Core]:
-    made = Core()
+    made = Core(features=frozenset({"workers"}))
     yield made
     made.close()
 

@@ -7,6 +7,7 @@ wait beside the Reaper. Source: contract 1.4; posix_spawn(3), pipe(7).
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +55,7 @@ class Child:
         self.on_output: Callable[[int, bytes], object] = _ignore
         self.on_ended: Callable[[], object] = _ignore
         self.status: int | None = None
-        self.is_held_up = False
+        self._is_held = False
         self._loop = loop
         self._room = room
         self._input = memoryview(stdin)
@@ -72,10 +73,15 @@ class Child:
         """Has all output come, so that nobody can write any more?"""
         return not self._pipes
 
+    @property
+    def is_held_up(self) -> bool:
+        """Is there output that waits for room?"""
+        return self._is_held and any(_has_unread(fd) for fd in self._pipes)
+
     def resume(self) -> None:
         """There is room again."""
-        if self.is_held_up:
-            self.is_held_up = False
+        if self._is_held:
+            self._is_held = False
             for fd in self._pipes:
                 self._loop.set_reader(fd, lambda fd=fd: self._on_readable(fd))  # type: ignore[misc]
 
@@ -143,7 +149,7 @@ class Child:
         """Take one piece; tell whether there may be more."""
         size = min(CHUNK_BYTES, self._room())
         if size <= 0:
-            self.is_held_up = True
+            self._is_held = True
             for each in self._pipes:
                 self._loop.set_reader(each, None)
             return False
@@ -187,6 +193,13 @@ class Child:
     def _end(self) -> None:
         """Told twice at most: the process has ended, or its output has."""
         self.on_ended()
+
+
+def _has_unread(fd: int) -> bool:
+    """Tell bytes from an end: a pipe without either is not ready, one at its end hangs up."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return any(event & select.POLLIN for _, event in poll.poll(0))
 
 
 def _widen(fd: int) -> None:
