@@ -18,10 +18,10 @@ from typing import Protocol
 import msgspec
 
 from agent.confirmations import Confirmations
-from agent.errors import LinkError
+from agent.errors import LinkError, MalformedError
 from agent.link_types import Hello, LinkUp, TransportName
 from agent.outgoing import Ack, Outgoing, Plain
-from agent.packets import Acknowledged, Event, MalformedError
+from agent.packets import Acknowledged, Event
 from agent.presence import Presence
 from wire import limits
 from wire.connect import Refusal

@@ -137,9 +137,9 @@ class ControlServer:
         except ControlError as e:
             reply.fail(e)
         except Exception as e:  # noqa: BLE001  # one bad handler must not end the agent
-            reply.fail(ControlError("failed", "the agent could not answer; its log says why"))
             if self._on_error is not None:
                 self._on_error(e)
+            reply.fail(ControlError("failed", "the agent could not answer; its log says why"))
 
 
 class _Client:

@@ -87,5 +87,9 @@ class LinkError(AgentError):
         self.reason = reason
 
 
+class MalformedError(AgentError):
+    """The server sent a packet that is none: count it, log it once; the link stays up."""
+
+
 class OutboxError(AgentError):
     """The outbox's file cannot be used as it stands; it was moved aside, or the disk is full."""

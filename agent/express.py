@@ -22,8 +22,8 @@ def has_room(sock: socket.socket, size: int) -> bool:
     if sys.platform != "linux":
         return False
     else:  # a branch, so that the type check for other systems leaves it out
-        import fcntl  # noqa: PLC0415 - not everywhere
-        import termios  # noqa: PLC0415
+        import fcntl  # not everywhere
+        import termios
 
         queued = int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
         return (queued + size) * 2 < sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)

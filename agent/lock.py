@@ -48,10 +48,10 @@ class Lock:
 
 def _lock(fd: int) -> None:
     if sys.platform == "win32":
-        import msvcrt  # noqa: PLC0415 - there and only there
+        import msvcrt  # there and only there
 
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
     else:
-        import fcntl  # noqa: PLC0415 - not there
+        import fcntl  # not there
 
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

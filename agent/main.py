@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ from agent.uplink_live import LiveUplink
 from wire import __version__
 from wire.features import ACK, BASE64, CREDIT, RESUME, STREAM, WORKERS
 from workers import policy, processes
-from workers.loop import Loop
+from workers.loop import Loop, now_s
 from workers.policy import Policy, PolicyError
 
 if TYPE_CHECKING:
@@ -71,12 +70,12 @@ def run(settings: Settings) -> int:
     try:
         lock = Lock.take(settings.dirs.state)
     except AlreadyRunningError as e:
-        print(f"jackline: {e}", file=sys.stderr)
+        print(f"jackline: {e}", file=sys.stderr)  # noqa: T201  # before there is a log
         return exits.TRY_LATER
     try:
         rules = _policy(settings)
     except PolicyError as e:
-        print(f"jackline: {e}", file=sys.stderr)
+        print(f"jackline: {e}", file=sys.stderr)  # noqa: T201  # before there is a log
         return exits.CONFIGURATION
     log = Log(LogFile(settings.logging.file), settings.logging.level, settings.secrets)
     agent = Agent(settings, rules, log)
@@ -93,7 +92,7 @@ class Agent:
     def __init__(self, settings: Settings, machine_policy: Policy, log: Log) -> None:
         self.settings = settings
         self.log = log
-        self.started_s = time.time()
+        self.started_s = now_s()
         self.policy = machine_policy
         state, run_dir = str(settings.dirs.state), str(settings.dirs.run)
         self.loop = Loop(on_error=lambda e: log.exception("a callback of the core failed", e))
@@ -177,7 +176,7 @@ class Agent:
 
     def _start_link(self) -> None:
         # Imported late: socketio takes longer than all the rest of the start.
-        from agent.link_events import make_link  # noqa: PLC0415
+        from agent.link_events import make_link
 
         self.link = make_link(self, FEATURES, lambda: boot_id(self.settings))
         self.link.start()
@@ -197,9 +196,9 @@ class Agent:
         self.rules.is_disk_full = is_full
 
     def _make_nursery(self, state: str, run_dir: str) -> Nursery:
-        from workers.hardening import harden_agent, relax  # noqa: PLC0415
-        from workers.reaper import Reaper  # noqa: PLC0415
-        from workers.zygote_address import address_of  # noqa: PLC0415
+        from workers.hardening import harden_agent, relax
+        from workers.reaper import Reaper
+        from workers.zygote_address import address_of
 
         hardening = harden_agent()
         for missing in hardening.missing:

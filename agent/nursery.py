@@ -56,6 +56,7 @@ class Nursery:
         on_exited: called with every Exited report, before it is forgotten.
         watch_child: reaps the zygote, which is this process's child: (pid, callback(status)).
         on_started: called with the pid of every zygote that is started.
+        answer_s: how long a request may take.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Nursery:
         watch_child: Callable[[int, Callable[[int], object]], None],
         log: Log,
         on_started: Callable[[int], object] = lambda _pid: None,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._loop = loop
         self._address = address
@@ -75,6 +77,7 @@ class Nursery:
         self._watch_child = watch_child
         self._log = log
         self._on_started = on_started
+        self._answer_s = answer_s
         self._mailbox: Mailbox | None = None
         self._requests: dict[str, _Request] = {}
         self._closing = False
@@ -92,8 +95,8 @@ class Nursery:
             self._start()
 
     def spawn(self, spawn: Spawn, on_answer: OnSpawned) -> None:
-        """Ask for a worker; `on_answer` is called once, with SpawnFailed at the latest after 5 s."""
-        timer = self._loop.call_later(ANSWER_S, lambda: self._on_silent(spawn.job_id))
+        """Ask for a worker; `on_answer` is called once, SpawnFailed after 5 s at the latest."""
+        timer = self._loop.call_later(self._answer_s, lambda: self._on_silent(spawn.job_id))
         self._requests[spawn.job_id] = _Request(spawn, on_answer, timer)
         self.connect()
         self._send(spawn)
@@ -189,7 +192,7 @@ class Nursery:
         request.on_answer(SpawnFailed(job_id=job_id, error="the zygote does not answer"))
 
     def _drop(self) -> None:
-        """Replace a zygote that is stuck or speaks nonsense; SIGTERM would not end a stopped one."""
+        """Replace a zygote that is stuck or speaks nonsense; SIGTERM ends no stopped one."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

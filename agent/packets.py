@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from agent.connect_auth import NAMESPACE
+from agent.errors import MalformedError
 
 DISCONNECT = f"1{NAMESPACE},"
 _EVENT = f"2{NAMESPACE},"
@@ -29,10 +30,6 @@ T = TypeVar("T")
 _ONE_ARGUMENT = msgspec.json.Decoder(tuple[str, msgspec.Raw])
 _ARGUMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _NAME = msgspec.json.Decoder(str)
-
-
-class MalformedError(ValueError):
-    """A packet that is none; counted, logged once, and the link stays up."""
 
 
 class Event(NamedTuple):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agent import killswitch, status
+from agent.clock import wall_ms
 from agent.control import Reply
 from agent.errors import ControlError
 
@@ -17,7 +17,7 @@ Request = dict[str, Any]
 Handler = Callable[[Request, Reply], None]
 
 
-def requests_of(agent: Agent) -> dict[str, Handler]:
+def requests_of(agent: Agent) -> dict[str, Handler]:  # noqa: C901  # one for each request
     """Return the handlers by the request's `do`."""
 
     def on_status(_request: Request, reply: Reply) -> None:
@@ -33,7 +33,7 @@ def requests_of(agent: Agent) -> dict[str, Handler]:
         agent.roster.stop(_target(request), lambda results: _tell(request, reply, results))
 
     def on_outbox(_request: Request, reply: Reply) -> None:
-        now_ms = time.time() * 1000.0
+        now_ms = wall_ms()
         reply(
             items=[
                 {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent import killswitch
+from agent.clock import wall_ms
 from wire import __version__
 from workers.loop import now_s
 
@@ -24,7 +24,7 @@ def answer(agent: Agent) -> dict[str, Any]:
         "version": __version__,
         "pid": os.getpid(),
         "zygote_pid": agent.nursery.pid,
-        "up_s": time.time() - agent.started_s,
+        "up_s": now_s() - agent.started_s,
         "client_id": settings.client_id,
         "server_url": settings.server_url,
         "link": _link(agent),
@@ -40,7 +40,7 @@ def answer(agent: Agent) -> dict[str, Any]:
 
 def _link(agent: Agent) -> dict[str, Any]:
     link = agent.link.status()
-    now_ms = time.time() * 1000.0
+    now_ms = wall_ms()
     refusal = None
     if link.last_end is not None:
         refusal = {
@@ -86,7 +86,7 @@ def group_id(name: str | None) -> int | None:
     """Return the id of the control group; None without one."""
     if name is None or sys.platform == "win32":
         return None
-    import grp  # noqa: PLC0415 - not on Windows
+    import grp  # not on Windows
 
     try:
         return grp.getgrnam(name).gr_gid

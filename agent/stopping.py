@@ -56,7 +56,7 @@ def _end_workers(state_dir: str, deadline_s: float) -> list[str]:
         if record.boot_id == boot_id and processes.is_same(record.pid, record.start_time)
     }
     if sys.platform != "win32":
-        import signal  # noqa: PLC0415 - the names differ on Windows
+        import signal  # the names differ on Windows
 
         for process, _ in alive.values():
             processes.send(process, signal.SIGTERM)
@@ -83,8 +83,8 @@ def _drive(kill: trees.TreeKill, deadline_s: float) -> None:
 
 def _end_zygotes(run_dir: Path) -> None:
     """Ask every zygote that listens here to end; its workers are gone."""
-    from workers import frames  # noqa: PLC0415
-    from workers.messages import Quit, encode  # noqa: PLC0415
+    from workers import frames
+    from workers.messages import Quit, encode
 
     for path in _sockets(run_dir):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -15,7 +15,7 @@ from agent import packets
 from agent.connect_auth import NAMESPACE, ServerAddress
 from agent.dial import Dialer
 from agent.engine import Engine, Listener
-from agent.errors import LinkError
+from agent.errors import LinkError, MalformedError
 from agent.failures import failure_of
 from agent.link_types import TransportName
 from agent.outgoing import Outgoing
@@ -98,7 +98,7 @@ class _Client(SocketioClient):  # type: ignore[misc]  # the library is untyped
             return  # an attachment: its event has been refused
         try:
             packet = packets.read(data)
-        except packets.MalformedError as error:
+        except MalformedError as error:
             self._listener.on_malformed(error)
             return
         if isinstance(packet, packets.Event):
@@ -115,7 +115,7 @@ class _Client(SocketioClient):  # type: ignore[misc]  # the library is untyped
         try:
             super()._handle_eio_message(data)
         except Exception as error:  # noqa: BLE001  (whatever a server sends, the reader lives)
-            self._listener.on_malformed(packets.MalformedError(type(error).__name__))
+            self._listener.on_malformed(MalformedError(type(error).__name__))
 
     def _handle_connect(self, namespace: str | None, data: Any) -> None:
         if namespace != NAMESPACE or namespace in self.namespaces:

@@ -288,7 +288,7 @@ def run(argv: list[str]) -> int:
     spool_fd = jobs.open_spool(spawn.spool)
     office = Office(spawn.job_id, spawn.kind, spawn.token, spool_fd, state_dir)
     office.listen(spawn.address)
-    print("listening", flush=True)
+    print("listening", flush=True)  # noqa: T201  # whoever started us waits for it
     return office.run()
 
 
@@ -306,7 +306,7 @@ def _is_same(given: bytes, wanted: bytes) -> bool:
     return (int.from_bytes(given) ^ int.from_bytes(wanted)) | difference == 0
 
 
-def _may_dial(pid: int, uid: int) -> bool:
+def _may_dial(_pid: int, uid: int) -> bool:
     return uid in (0, _OWNER_UID)
 
 

@@ -66,7 +66,7 @@ def worker_id_of(kind: str, key: str) -> str:
     Two keys never share one in practice (64 bits of SHA-256), and no text of a server becomes
     part of a file name.
     """
-    import hashlib  # noqa: PLC0415 - half a megabyte that no worker needs
+    import hashlib  # half a megabyte that no worker needs
 
     return f"{kind}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 

@@ -12,6 +12,6 @@ import sys
 def run(argv: list[str]) -> int:
     """Entry point of `jackline _zygote`."""
     sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]  # None hides it
-    from workers import zygote  # noqa: PLC0415 - only now
+    from workers import zygote  # only now
 
     return zygote.run(argv)

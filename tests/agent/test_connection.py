@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 from agent.connection import BACKLOG_BYTES, MAX_ANSWERS, Connection, Signal
-from agent.errors import LinkError
+from agent.errors import LinkError, MalformedError
 from agent.link_types import Hello, LinkUp
 from agent.outgoing import Ack, Item, Outgoing, Plain
-from agent.packets import Acknowledged, Event, MalformedError
+from agent.packets import Acknowledged, Event
 from agent.presence import Presence
 from wire.events import Direction, decode
 from wire.link import Pong

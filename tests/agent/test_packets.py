@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.packets import Acknowledged, Event, MalformedError, ack_packet, event_packet, read
+from agent.errors import MalformedError
+from agent.packets import Acknowledged, Event, ack_packet, event_packet, read
 
 
 def test_event_packet_is_what_the_protocol_says() -> None:
