@@ -81,7 +81,18 @@ def check(request: Request) -> None:
         _check_path(source, "bad_source")
     _check_names(request.sources)
     _check_path(request.dest_root, "bad_dest")
-    _check_place(request.dest_root)
+    check_place(request.dest_root)
+
+
+def check_place(dest_root: str) -> None:
+    """Refuse a destination root that belongs to the system; raises BackupError `bad_dest`."""
+    path = os.path.normpath(dest_root)
+    path = "/" + path.lstrip("/")
+    below = any(path == each or path.startswith(each + "/") for each in _NEVER_BELOW.split())
+    if below or path in _NEVER_ITSELF.split():
+        raise BackupError(
+            "bad_dest", f"{dest_root} belongs to the system; name a directory of its own"
+        )
 
 
 def name_of(source: str) -> str:
@@ -161,13 +172,3 @@ def _check_names(sources: Sequence[str]) -> None:
                 "bad_source", f"{seen[name]} and {source} would be copied to the same place, {name}"
             )
         seen[name] = source
-
-
-def _check_place(dest_root: str) -> None:
-    path = os.path.normpath(dest_root)
-    path = "/" + path.lstrip("/")
-    below = any(path == each or path.startswith(each + "/") for each in _NEVER_BELOW.split())
-    if below or path in _NEVER_ITSELF.split():
-        raise BackupError(
-            "bad_dest", f"{dest_root} belongs to the system; name a directory of its own"
-        )

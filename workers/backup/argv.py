@@ -37,11 +37,15 @@ class Features:
         return self.checksum or "md5"
 
 
+NOTHING = Features(acls=False, xattrs=False, hard_links=False, checksum=None)
+
+
 @dataclass(frozen=True)
 class Transfer:
     """One rsync. One of `source` and `dest` is `./`; the other may be remote.
 
-    `link_dests` are relative to `dest`; `files_from`: a file of names, each ended by a NUL.
+    `link_dests`: absolute paths at the destination (relative ones a dry run would not find);
+    `files_from`: a file of names, each ended by a NUL.
     """
 
     source: str

@@ -7,17 +7,18 @@ Source: posix_spawn(3), pipe(7).
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform != "win32"
+
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from workers.errors import BackupError
 from workers.loop import Loop
 from workers.reaper import Reaper
-
-assert sys.platform != "win32"
 
 _CHUNK_BYTES = 256 << 10
 _CHUNKS_PER_TURN = 4

@@ -7,18 +7,18 @@ Source: issue "Run"; flock(2).
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform != "win32"
+
+import fcntl
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from workers import processes
 from workers.errors import BackupError
-
-assert sys.platform != "win32"
-
-import fcntl  # noqa: E402 - absent on Windows
 
 
 class Lock:

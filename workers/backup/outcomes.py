@@ -24,7 +24,7 @@ _CODES: dict[int, tuple[Verdict, str, str]] = {
     12: ("again", "connection", "the connection broke off: look at the network and the other host"),
     13: ("failed", "rsync_failed", "rsync could not report its own errors"),
     14: ("failed", "resources", "rsync's processes cannot talk to each other: is memory used up?"),
-    20: ("failed", "cancelled", "rsync was ended by a signal"),
+    20: ("again", "killed", "rsync was ended by a signal"),
     21: ("failed", "rsync_failed", "rsync lost one of its own processes"),
     22: ("failed", "resources", "rsync has no memory left"),
     23: ("partial", "", "some files could not be read or written"),

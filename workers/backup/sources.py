@@ -7,17 +7,18 @@ Source: cases H; proc(5) `/proc/self/fd`.
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform != "win32"
+
 import contextlib
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers import policy_roots
 from workers.backup_request import name_of
 from workers.errors import BackupError
-
-assert sys.platform != "win32"
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,15 @@ class Steps:
         """Begin in the loop's next turn."""
         self._loop.call_soon(lambda: self._go(None))
 
-    def stop(self) -> None:
-        """End the job where it stands."""
+    def freeze(self) -> None:
+        """Let nothing of the job go on; `stop` ends it."""
         self._on_done = None
         if self._timer is not None:
             self._timer.cancel()
+
+    def stop(self) -> None:
+        """End the job where it stands."""
+        self.freeze()
         self._job.close()
 
     def _go(self, value: Any) -> None:

@@ -1,0 +1,67 @@
+"""Which copy a verification, a listing or a restore means, and its manifest.
+
+Source: issue "After".
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.backup import manifest, state
+from workers.backup.ground import Ground
+from workers.errors import BackupError
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy: `snapshot` None in a mirror; `manifest` None where none is known."""
+
+    snapshot: str | None
+    manifest: Path | None
+
+    def place(self, name: str) -> str:
+        """Return where the copy of the source called `name` is below the root."""
+        return name if self.snapshot is None else f"{name}/{self.snapshot}"
+
+
+def find(ground: Ground) -> Copy:
+    """Return the copy that was asked for: the newest if none was named.
+
+    Raises:
+        BackupError: `no_backup`: there is none, or none of that name.
+    """
+    asked = ground.spec.snapshot
+    if ground.job.layout == "mirror":
+        if asked:
+            raise BackupError("no_backup", "a mirror has no snapshots")
+        known = state.known_manifests(ground.folder)[:1]
+        if not known and not ground.look.exists:
+            raise BackupError("no_backup", "this plan has never been run")
+        return Copy(None, known[0] if known else None)
+    every = {s for found in ground.look.snapshots.values() for s in found if s.is_finished}
+    chosen = max(every, default=None)
+    if asked:
+        chosen = next((each for each in every if each.name == asked), None)
+    if chosen is None:
+        raise BackupError("no_backup", f"there is no snapshot {asked or 'yet'}")
+    path = state.manifest_path(ground.folder, chosen.seq)
+    return Copy(chosen.name, path if path.exists() else None)
+
+
+def need_manifest(copy: Copy) -> tuple[Path, str]:
+    """Return a copy's manifest and the name of its checksums; raises BackupError `no_manifest`."""
+    algorithm = None if copy.manifest is None else manifest.algorithm_of(copy.manifest)
+    if copy.manifest is None or algorithm is None:
+        raise BackupError("no_manifest", "no manifest of this copy is known here: run the plan")
+    return copy.manifest, algorithm
+
+
+def listed(ground: Ground) -> list[str]:
+    """Return the names of all finished snapshots, oldest first."""
+    every = {s for found in ground.look.snapshots.values() for s in found if s.is_finished}
+    return [each.name for each in sorted(every)]

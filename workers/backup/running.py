@@ -1,0 +1,321 @@
+"""A run of a plan: every source copied, a manifest written, a snapshot published.
+
+Rules: the same arguments as the plan's; one lock for each destination; a lost connection, and an
+rsync that somebody kills, is tried again as long as it gets on at all; what the disk says of the
+run is always enough for the next one to go on. Source: issue "Run"; cases H.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.backup import hooks, itemize, layout, lock, orphans, outcomes, planning, pruning, state
+from workers.backup.gauge import Gauge
+from workers.backup.ground import Ground
+from workers.backup.itemize import Item, Line, Meter, Skipped
+from workers.backup.layout import Snapshot
+from workers.backup.manifest import Writer
+from workers.backup.outcomes import Outcome, Words
+from workers.backup.planning import Counts
+from workers.backup.sources import Source
+from workers.backup.steps import Job
+from workers.errors import BackupError
+from workers.loop import now_s
+
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 30.0
+MAX_ERRORS = 500
+
+
+@dataclass
+class Tally:
+    """What a run has done."""
+
+    counts: Counts = field(default_factory=Counts)
+    transferred: int = 0
+    errors: list[str] = field(default_factory=list)
+    error_count: int = 0
+    is_partial: bool = False
+    attempts: int = 0
+
+
+class Run:
+    """One run. `ground` is prepared by `perform`."""
+
+    def __init__(self, ground: Ground, gauge: Gauge) -> None:
+        self._ground = ground
+        self._gauge = gauge
+        self._tally = Tally()
+        self._seq = 0
+        self._started = 0.0
+        self._snapshot: Snapshot | None = None
+        self._manifest: Writer | None = None
+        self._lock: lock.Lock | None = None
+        self._last: dict[str, Any] = {}
+        self._was_broken_off = False
+        self._attempt_bytes = 0
+        self._moved_s = now_s()
+
+    def perform(self) -> Job[dict[str, Any]]:
+        """Run the plan; return what the result tells.
+
+        Raises:
+            BackupError: it did not come to its end; the next run goes on from here.
+        """
+        ground = self._ground
+        ground.open_sources()
+        ground.meet_target()
+        yield from hooks.before(ground)
+        yield from hooks.dump(ground)
+        error = "interrupted"
+        try:
+            yield from self._patiently()
+            self._take_lock()
+            self._begin()
+            yield from self._prepare()
+            for source in ground.sources:
+                yield from self._copy(source)
+            found = yield from self._finish()
+            error = ""
+            return found
+        except BackupError as e:
+            error = e.reason
+            raise
+        finally:
+            self._leave(error)
+
+    # -- before --------------------------------------------------------------------------------
+
+    def _patiently(self) -> Job[None]:
+        """Survey the target; another host may be away for a while."""
+        names = [source.name for source in self._ground.sources]
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                yield from self._ground.survey(names)
+                return
+            except BackupError as e:
+                if e.reason not in ("ssh", "connection", "timeout") or not self._may_wait():
+                    raise
+            yield wait_s
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    def _take_lock(self) -> None:
+        ground = self._ground
+        path = ground.target.lock_file()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as e:
+            raise BackupError("bad_dest", f"{e.filename}: {e.strerror}") from e
+        self._lock = lock.take(path, ground.job.plan_id)
+        if self._lock.stale is not None:
+            stale = self._lock.stale
+            ground.notes.append(
+                f"the lock of a run that had died (pid {stale.get('pid')}) was taken over"
+            )
+
+    def _begin(self) -> None:
+        ground = self._ground
+        last = state.read(ground.folder)
+        seen = [each for found in ground.look.snapshots.values() for each in found]
+        numbers = [int(p.stem.split(".")[0]) for p in state.known_manifests(ground.folder)]
+        numbers += [each.seq for each in seen] + [int(last.get("seq") or 0)]
+        self._started = _stamp_s()
+        if ground.job.layout == "snapshot":
+            self._snapshot = layout.fresh(seen, self._started)
+            self._snapshot = self._snapshot._replace(seq=max(numbers) + 1)
+        self._seq = max(numbers) + 1
+        self._last = last
+        self._was_broken_off = last.get("state") in ("interrupted", "failed", "cancelled")
+        if self._was_broken_off:
+            ground.notes.append("the last run was broken off; this one goes on from there")
+        self._note("running", durable=True)
+
+    def _prepare(self) -> Job[None]:
+        ground = self._ground
+        places = [self._place(source) for source in ground.sources]
+        yield from ground.target.prepare(ground.look, places)
+        if self._was_broken_off and ground.job.host is None and self._snapshot is None:
+            removed = yield from orphans.remove(ground, float(self._last.get("startedAt") or 0))
+            if removed:
+                ground.notes.append(f"{removed} temporary files of the last run were removed")
+        known = [*state.broken_manifests(ground.folder), *state.known_manifests(ground.folder)[:1]]
+        path = state.manifest_path(ground.folder, self._seq)
+        self._manifest = Writer(path, ground.features.algorithm, known)
+
+    def _place(self, source: Source) -> str:
+        return source.name if self._snapshot is None else f"{source.name}/{self._snapshot.name}"
+
+    # -- copying -------------------------------------------------------------------------------
+
+    def _copy(self, source: Source) -> Job[None]:
+        """Copy one source, again and again where that helps."""
+        wait_s = FIRST_WAIT_S
+        while True:
+            code, words = yield from self._attempt(source)
+            outcome = outcomes.judge(code, words)
+            if words.lacks_attributes and outcome.verdict == "partial":
+                if self._ground.features.acls or self._ground.features.xattrs:
+                    self._ground.learn_plain()
+                    continue
+            if outcome.verdict in ("done", "partial"):
+                self._note_errors(outcome, words)
+                self._gauge.source_done()
+                return
+            if outcome.verdict == "failed" or not self._may_wait():
+                raise BackupError(outcome.error, outcome.sentence)
+            self._gauge.say("waiting")
+            yield wait_s
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    def _attempt(self, source: Source) -> Job[tuple[int, Words]]:
+        self._tally.attempts += 1
+        self._attempt_bytes = 0
+        self._gauge.begin_source(source)
+        transfer = planning.transfer_of(self._ground, source, self._snapshot)
+        source.enter()
+        job = self._ground.rsync(transfer, lambda lines: self._take(source, lines), dry_run=False)
+        code, words = yield from job
+        self._tally.transferred += self._attempt_bytes
+        return code, words
+
+    def _take(self, source: Source, lines: Iterable[Line]) -> None:
+        """Take note of what was done; called with every chunk of a million lines."""
+        prefix, manifest, gauge = os.fsencode(source.name), self._manifest, self._gauge
+        assert manifest is not None
+        for line in lines:
+            kind = type(line)
+            if kind is Item:
+                assert isinstance(line, Item)
+                if line.change[0] == 42:  # *deleting
+                    continue
+                manifest.add(prefix, line)
+                gauge.item(line)
+            elif kind is Meter:
+                assert isinstance(line, Meter)
+                if line.transferred > self._attempt_bytes:
+                    self._attempt_bytes = line.transferred
+                    self._moved_s = now_s()
+                gauge.meter(line.transferred)
+            elif isinstance(line, Skipped):
+                self._tally.counts.skip(source, line)
+
+    def _may_wait(self) -> bool:
+        """Is the run still within the time that it may go without getting on?"""
+        return now_s() - self._moved_s < self._ground.spec.retry_s
+
+    def _note_errors(self, outcome: Outcome, words: Words) -> None:
+        errors = words.errors()
+        self._tally.error_count += len(errors)
+        room = MAX_ERRORS - len(self._tally.errors)
+        self._tally.errors.extend(errors[: max(0, room)])
+        if outcome.verdict == "partial":
+            self._tally.is_partial = True
+            if not errors:
+                self._tally.errors.append(outcome.sentence)
+
+    # -- after ---------------------------------------------------------------------------------
+
+    def _finish(self) -> Job[dict[str, Any]]:
+        ground, tally = self._ground, self._tally
+        assert self._manifest is not None
+        name = yield from self._publish()
+        self._manifest.finish()
+        for path in state.broken_manifests(ground.folder):
+            path.unlink(missing_ok=True)
+        if self._snapshot is None:
+            for path in state.known_manifests(ground.folder)[1:]:
+                path.unlink(missing_ok=True)
+        self._gauge.end()
+        yield from hooks.after(ground, ok=not tally.is_partial)
+        found = self._found(name)
+        state.add_history(ground.folder, {**found, "notes": ground.notes[:20]})
+        if not tally.is_partial and ground.job.retention and self._snapshot is not None:
+            yield from self._prune(found)
+        self._note("partial" if tally.is_partial else "complete", durable=True)
+        return found
+
+    def _publish(self) -> Job[str | None]:
+        if self._snapshot is None:
+            return None
+        done = self._snapshot._replace(label=layout.PARTIAL if self._tally.is_partial else "")
+        broken: list[str] = []
+        for source in self._ground.sources:
+            yield from self._ground.target.publish(source.name, self._snapshot.name, done.name)
+            known = self._ground.look.snapshots.get(source.name, [])
+            broken += [f"{source.name}/{s.name}" for s in known if not s.is_finished]
+        yield from self._ground.target.remove(broken)
+        return done.name
+
+    def _prune(self, found: dict[str, Any]) -> Job[None]:
+        """Retention, after a success only; what goes wrong there does not spoil the run."""
+        try:
+            names = [source.name for source in self._ground.sources]
+            look = yield from self._ground.target.look(names)
+            found["pruned"] = yield from pruning.remove(self._ground, look.snapshots)
+        except BackupError as e:
+            self._ground.notes.append(f"nothing was pruned: {e}")
+
+    def _found(self, snapshot: str | None) -> dict[str, Any]:
+        tally, gauge = self._tally, self._gauge
+        assert self._manifest is not None
+        return {
+            "seq": self._seq,
+            "snapshot": snapshot,
+            "layout": self._ground.job.layout,
+            "startedAt": self._started,
+            "endedAt": _stamp_s(),
+            "files": gauge.files,
+            "bytes": gauge.done_bytes,
+            "plannedFiles": self._ground.spec.total_files,
+            "plannedBytes": self._ground.spec.total_bytes,
+            "transferredBytes": tally.transferred,
+            "partial": tally.is_partial,
+            "skipped": sum(tally.counts.skipped.values()),
+            "skippedKinds": tally.counts.skipped,
+            "errors": tally.errors,
+            "errorCount": tally.error_count,
+            "attempts": tally.attempts,
+            "checksum": self._ground.features.algorithm,
+            "withoutChecksum": self._manifest.unknown,
+            "notes": list(dict.fromkeys(self._ground.notes)),
+        }
+
+    def _leave(self, error: str) -> None:
+        if self._manifest is not None and error:
+            self._manifest.leave()
+        if self._lock is not None:
+            if error:
+                self._note("interrupted" if error == "interrupted" else "failed", error=error)
+            self._lock.release()
+
+    def tick(self) -> None:
+        """Keep what the disk says of this run up to date; called every second or two."""
+        if self._manifest is not None and self._lock is not None:
+            self._manifest.flush()
+            self._note("running")
+
+    def _note(self, word: str, *, error: str | None = None, durable: bool = False) -> None:
+        said = {
+            "state": word,
+            "error": error,
+            "seq": self._seq,
+            "startedAt": self._started,
+            "file": itemize.plain_name(self._gauge.file or b"").decode("utf-8", "replace"),
+            "bytes": self._gauge.done_bytes,
+            **state.me(),
+        }
+        state.write(self._ground.folder, said, durable=durable)
+
+
+def _stamp_s() -> float:
+    """Return the wall clock's time, for people to read."""
+    return time.time()  # noqa: TID251 - a stamp, never a timer

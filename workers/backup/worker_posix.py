@@ -1,0 +1,173 @@
+"""One step of a backup plan in one process. See `workers.backup.worker`.
+
+Progress goes out every second from this loop's own timer, so that a stalled disk does not silence
+it. Cancelling ends the whole tree, then the job, then tells the one result.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workers import trees
+from workers.backup import listing, planning, pruning, restoring, verifying
+from workers.backup.gauge import Gauge
+from workers.backup.ground import Ground
+from workers.backup.running import Run
+from workers.backup.steps import Job, Steps
+from workers.backup.tools import Tools
+from workers.errors import BackupError
+from workers.kind import Desk, StreamlessWorker
+from workers.loop import Timer
+from workers.messages import Spec
+from workers.messages_backup import BackupEnded, BackupSpec
+from workers.reaper import Reaper
+from workers.trees_posix import become_subreaper
+
+STEP_S = 1.05  # no closer than one a second, whatever the timers do
+# Enough for rsync to keep what it has of the file in flight; then it is killed.
+END_TREE = (trees.Step(("TERM", "CONT"), 2.0), trees.Step(("KILL",), 2.5))
+
+
+class BackupWorker(StreamlessWorker):
+    """See `workers.kind.Worker`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._reaper = Reaper()
+        self._reaper.attach(desk.loop)
+        self._steps: Steps | None = None
+        self._ground: Ground | None = None
+        self._run: Run | None = None
+        self._timer: Timer | None = None
+        self._reason: str | None = None
+        self._started_s = desk.loop.clock()
+        self._last = (0, 0)
+
+    def on_start(self, spec: Spec) -> None:
+        assert isinstance(spec, BackupSpec)
+        become_subreaper()
+        _be_nice()
+        folder = Path(spec.job.folder)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as e:
+            self._fail(spec, "no_space" if e.errno == 28 else "io_error", str(e))
+            return
+        tools = Tools(self._desk.loop, self._reaper, spec.job, folder.parent, self._desk.job_id)
+        self._ground = Ground(spec, tools, folder)
+        self._gauge = Gauge(spec.op, spec.total_bytes)
+        self._steps = Steps(self._desk.loop, self._job(spec), self._on_done)
+        self._timer = self._desk.loop.call_later(STEP_S, self._tick)
+        self._steps.start()
+
+    def end(self, reason: str) -> None:
+        if self._reason is not None or self._ground is None or self._steps is None:
+            return
+        self._reason = reason
+        self._stop_timer()
+        self._steps.freeze()
+        child = self._ground.tools.child
+        if child is not None:
+            child.close()
+        pid = None if child is None else child.pid
+        self._kill(trees.kill_own_tree(END_TREE, main_pid=pid))
+
+    def _job(self, spec: BackupSpec) -> Job[dict[str, Any]]:
+        ground, gauge = self._ground, self._gauge
+        assert ground is not None
+        match spec.op:
+            case "plan":
+                return planning.plan(ground)
+            case "run":
+                self._run = Run(ground, gauge)
+                return self._run.perform()
+            case "verify":
+                return verifying.verify(ground, gauge)
+            case "restore":
+                return restoring.restore(ground, gauge)
+            case "ls":
+                return listing.ls(ground)
+            case "prune":
+                return pruning.prune(ground)
+
+    def _on_done(self, found: Any, error: Exception | None) -> None:
+        assert self._ground is not None
+        self._stop_timer()
+        self._ground.close()
+        spec = self._ground.spec
+        if error is None:
+            self._desk.finish(BackupEnded(op=spec.op, ok=True, duration_ms=self._ms(), found=found))
+        elif isinstance(error, BackupError):
+            self._fail(spec, error.reason, str(error))
+        else:
+            reason = "no_space" if getattr(error, "errno", 0) == 28 else "internal"
+            self._desk.log("error", "backup failed", error=repr(error))
+            self._fail(spec, reason, repr(error))
+
+    def _fail(self, spec: BackupSpec, reason: str, sentence: str) -> None:
+        notes = [] if self._ground is None else list(dict.fromkeys(self._ground.notes))
+        self._desk.finish(
+            BackupEnded(
+                op=spec.op,
+                ok=False,
+                duration_ms=self._ms(),
+                error=reason,
+                detail=sentence,
+                found={"notes": notes} if notes else {},
+            )
+        )
+
+    def _tick(self) -> None:
+        assert self._ground is not None
+        child = self._ground.tools.child
+        self._gauge.child_pid = None if child is None else child.pid
+        step = self._gauge.step()
+        self._desk.send(step)
+        now = (step.done_bytes, step.files)
+        if now != self._last:
+            self._last = now
+            self._desk.progress()
+        if self._run is not None:
+            self._run.tick()
+        self._timer = self._desk.loop.call_later(STEP_S, self._tick)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _kill(self, kill: trees.TreeKill) -> None:
+        wait_s = kill.step(self._desk.loop.clock())
+        if wait_s is not None:
+            self._desk.loop.call_later(wait_s, _again(self._kill, kill))
+            return
+        self._reaper.collect()
+        assert self._steps is not None and self._ground is not None
+        self._steps.stop()
+        self._ground.close()
+        reason = self._reason or "cancelled"
+        word = "cancelled" if reason == "closed" else reason
+        left = f"left in the kernel: {kill.survivors}" if kill.survivors else None
+        self._fail(self._ground.spec, word, left or "ended before it was done")
+
+    def _ms(self) -> int:
+        return round((self._desk.loop.clock() - self._started_s) * 1000)
+
+
+def _again(call: Callable[[trees.TreeKill], None], kill: trees.TreeKill) -> Callable[[], None]:
+    return lambda: call(kill)
+
+
+def _be_nice() -> None:
+    """Let everything else go first; what we start inherits it."""
+    try:
+        os.nice(5)
+    except OSError:
+        return
