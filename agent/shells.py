@@ -55,6 +55,8 @@ OWN_WINDOW_BYTES = 256 << 10  # in our send queue, for a server without `credit`
 CLOSE_PATIENCE_S = 3.0
 RESUME_PATIENCE_S = 10.0
 RESTART_PATIENCE_S = 1.0
+# How long the last output of a session that was ended may wait for its reader's credit.
+LAST_OUTPUT_S = 1.0
 
 
 class Shells:
@@ -275,6 +277,7 @@ class Shells:
         else:
             session.place.release()
         self._close_if_told(session)
+        self._limit_last_output(session)
 
     def on_gone(self, worker: Worker, gone: Gone) -> None:
         """The worker is dead: so is the session, unless it was to be restarted."""
@@ -364,6 +367,7 @@ class Shells:
         session.text = self._text(offset)
         session.worker.send(Replay(offset=offset, credit=self._window()))
         self._close_if_told(session)
+        self._limit_last_output(session)
 
     def _halt(self, session: Session) -> None:
         session.flowing = False
@@ -390,6 +394,17 @@ class Shells:
         if session.ended is not None and session.may_close():
             self._say(session, b"", is_last=True)
             self._finish(session, closed(session.key, session.ended))
+
+    def _limit_last_output(self, session: Session) -> None:
+        """Who had a session ended need not read on for its `shell_closed`."""
+        if session.ended is None or session.ended.reason == Reason.EXIT or session.finished:
+            return
+
+        def cut_off() -> None:
+            if session.ended is not None and session.flowing and not session.finished:
+                self._tell_gap(session, session.ended.offset)
+
+        self._loop.call_later(LAST_OUTPUT_S, cut_off)
 
     def _finish(self, session: Session, final: ShellClosed) -> None:
         if session.finished:
