@@ -14,11 +14,11 @@ from workers.messages_backup import BackupEnded, BackupSpec
 
 def make(desk: Desk) -> StreamlessWorker:
     """Return the worker of one step."""
-    if sys.platform == "win32":
-        return Unsupported(desk)
-    from workers.backup.worker_posix import BackupWorker
+    if sys.platform != "win32":
+        from workers.backup.worker_posix import BackupWorker
 
-    return BackupWorker(desk)
+        return BackupWorker(desk)
+    return Unsupported(desk)
 
 
 class Unsupported(StreamlessWorker):
