@@ -70,7 +70,7 @@ def test_logfile_refuses_what_is_not_its_own_file(tmp_path: Path, kind: str) -> 
             os.mkfifo(path)
         case "directory":
             path.mkdir()
-        case "hardlink":
+        case _:
             path.hardlink_to(victim)
     with pytest.raises(LogFileError):
         LogFile(path).write(b"x\n")

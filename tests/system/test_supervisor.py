@@ -218,6 +218,12 @@ def type_into(hub: ScriptedHub, session: str, text: str) -> None:
     hub.wait_for_output(session, f"{text}42", DEADLINE_S)
 
 
+def go_on(hub: ScriptedHub, session: str) -> None:
+    """After a reconnect: take up the output where it stopped, as a hub does, and compute."""
+    hub.emit("shell_resume", {"session": session, "offset": len(hub.output(session))})
+    type_into(hub, session, "after")
+
+
 def await_link_after(hub: ScriptedHub, seen: int, timeout_s: float = DEADLINE_S) -> None:
     until(lambda: len(hub.connections) > seen, "a new connection", timeout_s)
 
@@ -263,7 +269,7 @@ def test_supervisorctl_restart_keeps_an_open_shell_and_a_running_command(
     await_link_after(hub, seen)
     assert supervised.agent_pid() not in (0, old_pid)
     assert until(lambda: jobs_of(supervised, 2), "both jobs, adopted") == before
-    type_into(hub, session, "after")
+    go_on(hub, session)
     go.touch()
     result = hub.wait_for("admin_result", timeout=DEADLINE_S, token=job).payload["result"]
     assert (result["summary"]["code"], result["stdout"]) == (0, "done\n")
@@ -280,7 +286,7 @@ def test_agent_watch_kills_a_stopped_agent_and_its_jobs_live(supervised: Supervi
     await_link_after(hub, seen)
     took_s = time.monotonic() - began_s
     assert supervised.agent_pid() not in (0, pid)
-    type_into(hub, session, "after")
+    go_on(hub, session)
     end_shell(hub, session)
     assert took_s < BACK_ONLINE_S
 
@@ -290,7 +296,7 @@ def test_killed_agent_is_started_again_and_its_shell_goes_on(supervised: Supervi
     session, seen = open_shell(hub), len(hub.connections)
     os.kill(supervised.agent_pid(), signal.SIGKILL)
     await_link_after(hub, seen)
-    type_into(hub, session, "after")
+    go_on(hub, session)
     end_shell(hub, session)
 
 
