@@ -36,6 +36,7 @@ from wire import features
 from wire.admin import AdminCredit, AdminResult, AdminRun, Command
 from wire.connect import JobState
 from wire.limits import CREDIT_INITIAL_BYTES
+from wire.reasons import BusyDetail
 from workers.jobs import JobRecord, Spool
 from workers.loop import Loop
 from workers.messages import (
@@ -50,6 +51,8 @@ from workers.messages import (
     ToAgent,
 )
 
+# What a command is answered whose worker never came to start it.
+NOT_BEGUN = {"no_user": DENIED, BusyDetail.DISK_FULL: DENIED, BusyDetail.RESOURCES: OUR_FAILURE}
 END_PATIENCE_S = 10.0
 
 
@@ -242,14 +245,15 @@ class Commands:
         job = self._by_worker.get(worker.record.job_id)
         if job is None:
             return
-        code = 128 + gone.signal if gone.signal else OUR_FAILURE
-        if gone.reason == "no_user":
-            code = DENIED
-        sentence = f"the command's worker was lost: {gone.reason}"
+        never_begun = NOT_BEGUN.get(gone.reason)
+        signal_number = gone.signal if never_begun is None else None
+        code = never_begun or (128 + signal_number if signal_number else OUR_FAILURE)
+        what = "lost its worker" if never_begun is None else "was not begun"
+        sentence = f"the command {what}: {gone.reason}"
         if gone.detail:
             sentence += f" ({gone.detail})"
         refusal = Refusal(code, sentence, gone.reason)
-        self._finish(job, refused(job.request, refusal, gone.signal))
+        self._finish(job, refused(job.request, refusal, signal_number))
 
     def _is_repeated(self, message: AdminRun) -> bool:
         """The same jobId again: the same answer again, or none yet; never a second run."""

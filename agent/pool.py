@@ -7,6 +7,7 @@ until an admin restarts it. Source: architecture, "Endpoint processes".
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
@@ -27,6 +28,7 @@ from workers.loop import Loop
 from workers.messages import Exited, Spawn, Spawned, SpawnFailed, Spec, Start
 
 STACK_S = 0.3
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 DEATHS = 5
 DEATHS_WINDOW_S = 60.0
 
@@ -179,7 +181,7 @@ class Pool:
         def placed(error: Exception | None) -> None:
             if error is not None:
                 self._log.error("job record not written", worker=worker.id, error=str(error))
-                worker.kill(Gone(reason="disk_full", detail=str(error)))
+                worker.kill(_not_begun(error))
             elif not durable:
                 worker.clear(start)
 
@@ -187,7 +189,7 @@ class Pool:
             if durable and error is None and worker.doom is None:
                 worker.clear(start)
             elif durable and error is not None:
-                worker.kill(Gone(reason="disk_full", detail=str(error)))
+                worker.kill(_not_begun(error))
 
         self._disk.submit(lambda: jobs.place_record(self._state_dir, record), placed)
         self._disk.submit(lambda: jobs.sync_record(self._state_dir, job_id), synced)
@@ -274,3 +276,10 @@ class Pool:
             os.close(fd)
         if text.startswith((b"Current thread", b"Thread")):
             self._log.warning("stack of a hung worker", worker=worker_id, stack=text.decode())
+
+
+def _not_begun(error: Exception) -> Gone:
+    """A job whose record cannot be written: for want of descriptors or memory, else of disk."""
+    cause = error.__cause__ or error
+    is_short = isinstance(cause, OSError) and cause.errno in _NO_RESOURCES
+    return Gone(reason="resources" if is_short else "disk_full", detail=str(error))

@@ -84,8 +84,9 @@ def lost(key: str, gone: Gone) -> ShellClosed:
     """Say how a session's worker was lost."""
     reason, detail = gone.reason, gone.detail
     if reason in (BusyDetail.DISK_FULL, BusyDetail.RESOURCES):
-        reason, detail = Reason.BUSY, reason
-    elif reason == "no_user":
+        # Never begun: that we killed the waiting worker is nobody's concern.
+        return ShellClosed(session=key, reason=Reason.BUSY, detail=reason)
+    if reason == "no_user":
         reason = Reason.DISABLED
     return ShellClosed(
         session=key, signal=gone.signal, code=gone.code, reason=reason, detail=detail
