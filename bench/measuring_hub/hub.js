@@ -11,6 +11,11 @@ const readline = require("node:readline");
 const { Server } = require("socket.io");
 
 const GRANT_BATCH = 16 * 1024;
+// The window grows from 64 to 256 KiB where the link keeps it full (contract 1.7, `credit`): where
+// a whole window comes in so little time that its round trip, not the link's rate, is what limits.
+const WINDOW = 64 * 1024;
+const WINDOW_MOST = 256 * 1024;
+const WINDOW_FAST_S = 0.02;
 
 const now = () => Number(process.hrtime.bigint()) / 1e9;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -23,6 +28,9 @@ function report(kind, fields) {
 class Session {
   bytes = 0;
   owed = 0;
+  window = WINDOW;
+  windowBytes = 0;
+  windowSince = 0;
   firstAt = null;
   lastAt = null;
   closed = null;
@@ -112,10 +120,23 @@ class MeasuringHub {
     const session = this.#session(name);
     session.took(count, at);
     if (!this.creditOn) return;
-    session.owed += count;
+    session.owed += count + this.#growth(session, count);
     if (session.owed < GRANT_BATCH) return;
     this.link.emit("shell_credit", { session: name, bytes: session.owed });
     session.owed = 0;
+  }
+
+  /** How much the window grows by these bytes. */
+  #growth(session, count) {
+    session.windowBytes += count;
+    if (session.windowBytes < session.window) return 0;
+    const at = now();
+    const isFast = at - session.windowSince < WINDOW_FAST_S;
+    session.windowBytes = 0;
+    session.windowSince = at;
+    if (!isFast || session.window >= WINDOW_MOST) return 0;
+    session.window += WINDOW;
+    return WINDOW;
   }
 
   // Each measurement returns the fields of its report.
