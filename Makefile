@@ -86,8 +86,9 @@ test: ready
 	@$(MAKE) --no-print-directory lint types imports docs
 	@$(MAKE) --no-print-directory test-houses test-processes test-installed
 
+# Nothing here is timed or kills by name: two at once.
 test-houses: ready node
-	$(PYTEST) $(PYTEST_ARGS) $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
+	$(PYTEST) -n 2 $(PYTEST_ARGS) $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
 
 test-processes: ready node .venv-supervisor-4.2/.ready
 	$(PYTEST) $(PYTEST_ARGS) tests/processes
