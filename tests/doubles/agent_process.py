@@ -65,6 +65,7 @@ class AgentProcess:
             "admin": {"enableShell": True, "allowedCommands": ["*"], "maxConcurrent": 8},
             **(config or {}),
         }
+        self.program = list(JACKLINE)  # a test may run it by another
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,7 +84,7 @@ class AgentProcess:
         stderr = open(self.root / "stderr", "ab")  # noqa: SIM115 - the child's for its whole life
         with stderr:
             self.process = subprocess.Popen(
-                [*self.prefix, *JACKLINE, "run", "--config", str(self.config_file), *more],
+                [*self.prefix, *self.program, "run", "--config", str(self.config_file), *more],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
