@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_events_go_both_ways_in_order(hub: Hub, tmp_path: Path) -> None:
         assert [one.data for one in inputs(side)] == [f"é{number}\x00" for number in range(300)]
         for number in range(300):
             message = ShellOutput(session="s", data=f"ü{number};")
-            side.call(lambda message=message: side.outgoing.data("s", message, 10))
+            side.call(partial(side.outgoing.data, "s", message, 10))
         text = "".join(f"ü{number};" for number in range(300))
         assert hub.wait_for_output("s", "ü299;").decode() == text
         side.until(lambda: side.drained.get("s") == 3000)
@@ -157,7 +158,7 @@ def test_large_output_arrives_whole(hub: Hub, tmp_path: Path) -> None:
             data = f"{number:06d}" * 10_000
             digest.update(data.encode())
             message = ShellOutput(session="s", data=data)
-            side.call(lambda message=message: side.outgoing.data("s", message, len(message.data)))
+            side.call(partial(side.outgoing.data, "s", message, len(message.data)))
         side.until(lambda: side.drained.get("s") == 150 * 60_000)
         side.until(lambda: hub.tally()["shell_output s"]["bytes"] == 150 * 60_000)
         assert hub.tally()["shell_output s"]["sha256"] == digest.hexdigest()
@@ -281,7 +282,7 @@ def test_newest_values_are_sent_after_a_reconnect(websocket_hub: Hub, tmp_path: 
         side.until_down()
         for number in range(500):
             message = ShellClosed(session="p", code=number)
-            side.call(lambda message=message: side.outgoing.latest("p", message))
+            side.call(partial(side.outgoing.latest, "p", message))
         websocket_hub.start()
         assert websocket_hub.wait_for("shell_closed", session="p").payload["code"] == 499
         assert side.outgoing.superseded == 499
