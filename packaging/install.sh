@@ -111,6 +111,8 @@ install_packages() {
     fi
     "$PREFIX/venv/bin/pip" install "$@" --no-deps --force-reinstall "${wheel:-$source_dir}"
     ln -sfn ../venv/bin/jackline "$PREFIX/bin/jackline"
+    [ "$user" = root ] || runuser -u "$user" -- "$PREFIX/bin/jackline" --version >/dev/null ||
+        fail "$user may not run $PREFIX/bin/jackline; is $interpreter in somebody's home?"
     install -d -m 0755 "$(dirname "$COMMAND")"
     ln -sfn "$PREFIX/bin/jackline" "$COMMAND"
     say "installed $("$COMMAND" --version) in $PREFIX"

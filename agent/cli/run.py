@@ -10,8 +10,10 @@ from pathlib import Path
 
 from agent import config, exits
 from agent.cli import output
-from agent.config import Options
-from agent.errors import ConfigError, DirectoryError
+from agent.config import Options, Report
+from agent.errors import DirectoryError
+from agent.log import Log
+from agent.logfile import LogFile
 
 
 def run(argv: list[str]) -> int:
@@ -21,24 +23,29 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--insecure", action="store_true", help="do not check the certificate")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     options = parser.parse_args(argv)
-    try:
-        settings = config.load(
-            Options(config=options.config, insecure=options.insecure, log_level=options.log_level)
-        )
-    except ConfigError as e:
-        return _refuse(e)
-    for warning in settings.warnings:
+    report = config.inspect(
+        Options(config=options.config, insecure=options.insecure, log_level=options.log_level)
+    )
+    if report.settings is None:
+        return _refuse(report)
+    for warning in report.warnings:
         output.note(f"warning: {warning}")
     from agent import main
 
     try:
-        return main.run(settings)
+        return main.run(report.settings)
     except DirectoryError as e:
         output.note(str(e))
         return exits.CONFIGURATION
 
 
-def _refuse(error: ConfigError) -> int:
-    for fault in error.faults:
+def _refuse(report: Report) -> int:
+    """Tell every fault on stderr, and in the log for who only looks there."""
+    for fault in report.faults:
         output.note(str(fault))
+    if report.log_file.parent.is_dir():
+        log = Log(LogFile(report.log_file), console=lambda _line: None)
+        for fault in report.faults:
+            log.error("the configuration cannot be used", fault=str(fault))
+        log.close()
     return exits.CONFIGURATION

@@ -89,10 +89,15 @@ def _status(*, as_json: bool) -> int:
 
 
 def _program() -> str:
-    """Return the program that runs, as an absolute path that a unit may hold."""
+    """Return the program that runs, as an absolute path that a unit may hold.
+
+    As it was called, links and all: what a link names may change with the next version.
+    """
+    called = os.path.abspath(sys.argv[0])
+    if os.path.basename(called) == "jackline" and os.access(called, os.X_OK):
+        return called
     beside = Path(sys.executable).parent / "jackline"
-    found = str(beside) if beside.exists() else shutil.which("jackline")
-    return os.path.abspath(found or sys.argv[0])
+    return str(beside) if beside.exists() else os.path.abspath(shutil.which("jackline") or called)
 
 
 def _is_systemd() -> bool:

@@ -87,6 +87,7 @@ def test_run_with_a_bad_configuration_exits_78_and_starts_nothing(
 ) -> None:
     assert run.run(["--config", str(nobody / "none.json")]) == exits.CONFIGURATION
     assert "cannot be read" in capsys.readouterr().err
+    assert "cannot be read" in (nobody / "log/agent.log").read_text()
 
 
 def test_logs_without_a_log_is_not_found(nobody: Path) -> None:

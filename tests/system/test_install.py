@@ -1,0 +1,202 @@
+"""install.sh as root, on a machine whose /etc, /opt, /run and /var are this test's own.
+
+A mount name space hides the real ones; the packages come through pip as on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.facilities import ROOT, only_if, require, require_root
+
+HIDDEN = ("/etc", "/opt", "/usr/local/bin", "/var/lib", "/var/log", "/run")
+DEADLINE_S = 300.0
+
+
+class Machine:
+    """A mount name space that lives as long as this object."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for path in HIDDEN:
+            self.real(path).mkdir(parents=True)
+        subprocess.run(["cp", "-a", "/etc/.", str(self.real("/etc"))], check=True)
+        binds = "; ".join(f"mount --bind {self.real(path)} {path}" for path in HIDDEN)
+        self._holder = subprocess.Popen(
+            [require("unshare"), "-m", "sh", "-euc", f"{binds}; echo ready; exec sleep 3600"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._holder.stdout is not None
+        self.is_up = self._holder.stdout.readline() == "ready\n"
+
+    def real(self, path: str) -> Path:
+        """Return where a path of the machine lies on the real one."""
+        return self.root / path.strip("/").replace("/", "-")
+
+    def at(self, path: str) -> Path:
+        top = next(hidden for hidden in HIDDEN if path.startswith(hidden))
+        return self.real(top) / path[len(top) :].strip("/")
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        enter = [require("nsenter"), "-t", str(self._holder.pid), "-m", "-w/"]
+        done = subprocess.run(
+            [*enter, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_S,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    def spawn(self, *words: str) -> subprocess.Popen[bytes]:
+        enter = [require("nsenter"), "-t", str(self._holder.pid), "-m", "-w/"]
+        return subprocess.Popen([*enter, *words], stderr=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.wait(10)
+        assert self._holder.stdout is not None
+        self._holder.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel under test; a checkout's is built here."""
+    for folder in (ROOT / "build" / "wheel", ROOT.parent / "wheel"):
+        if found := sorted(folder.glob("jackline-*.whl")):
+            return found[-1]
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True, capture_output=True)
+    return next(folder.glob("jackline-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+    """A machine on which install.sh has run once, for an account of its own."""
+    require_root()
+    only_if(bool(system_python()), "/usr/bin/python3 is older than 3.11 or has no venv")
+    made = Machine(tmp_path_factory.mktemp("machine"))
+    try:
+        only_if(made.is_up, "mount name spaces cannot be made")
+        made.run(*install(wheel), "--user", "jackline-test")
+        yield made
+    finally:
+        made.close()
+
+
+def install(wheel: Path) -> list[str]:
+    """The command line; another account than root may not run a Python in somebody's home."""
+    script = str(ROOT / "packaging" / "install.sh")
+    return [script, "--wheel", str(wheel), *system_python()]
+
+
+def system_python() -> list[str]:
+    code = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
+    done = subprocess.run(["/usr/bin/python3", "-c", code], check=False, capture_output=True)
+    return ["--python", "/usr/bin/python3"] if done.returncode == 0 else []
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_install_makes_environment_command_unit_account_and_places(machine: Machine) -> None:
+    assert machine.run("jackline", "--version").stdout.startswith("jackline ")
+    unit = machine.at("/etc/systemd/system/jackline.service").read_text()
+    assert "ExecStart=/opt/jackline/bin/jackline run\n" in unit
+    assert "User=jackline-test\n" in unit
+    assert machine.run("id", "-u", "jackline-test").stdout.strip() != "0"
+    assert mode(machine.at("/var/lib/jackline")) == 0o700
+    assert mode(machine.at("/var/log/jackline")) == 0o700
+    assert mode(machine.at("/etc/jackline")) == 0o750
+    assert machine.at("/opt/jackline/supervisor/supervisor.conf").is_file()
+
+
+def test_install_puts_the_plugin_where_any_python_may_take_it_from(machine: Machine) -> None:
+    code = "from agent.supervisor.ctlplugin import make_worker_plugin as m; print(m(None).name)"
+    done = machine.run(
+        "env", "-i", "PYTHONPATH=/opt/jackline/supervisor", "/usr/bin/python3", "-c", code
+    )
+    assert done.stdout == "worker\n"
+
+
+def test_install_again_upgrades_and_keeps_the_configuration(machine: Machine, wheel: Path) -> None:
+    config = machine.at("/etc/jackline/agent-config.json")
+    config.write_text(
+        json.dumps({"clientId": "a", "serverUrl": "http://127.0.0.1:9", "authToken": "tokentoken"})
+    )
+    config.chmod(0o644)
+    machine.run(*install(wheel), "--user", "jackline-test")
+    assert json.loads(config.read_text())["clientId"] == "a"
+    assert mode(config) == 0o640
+    assert machine.run("jackline", "config", "check").returncode == 0
+
+
+def test_installed_agent_runs_as_its_account_and_answers_root(machine: Machine) -> None:
+    machine.run("install", "-d", "-m", "0700", "-o", "jackline-test", "/run/jackline")
+    agent = machine.spawn(
+        "setpriv",
+        "--reuid=jackline-test",
+        "--regid=jackline-test",
+        "--clear-groups",
+        "env",
+        "HOME=/var/lib/jackline",
+        "/opt/jackline/bin/jackline",
+        "run",
+    )
+    try:
+        deadline_s = time.monotonic() + 60
+        while (done := machine.run("jackline", "status", "--json", check=False)).returncode == 69:
+            assert time.monotonic() < deadline_s, done.stderr
+            assert agent.poll() is None
+            time.sleep(0.05)
+        told = json.loads(done.stdout)
+        assert told["log"]["file"] == "/var/log/jackline/agent.log"
+        owner = Path(f"/proc/{told['pid']}").stat().st_uid
+        assert str(owner) == machine.run("id", "-u", "jackline-test").stdout.strip()
+        assert machine.run("jackline", "stop").returncode == 0
+        assert agent.wait(20) == 0
+    finally:
+        agent.kill()
+        agent.wait(10)
+
+
+@pytest.mark.parametrize(
+    "words", [["--reporter"], ["--purge"], ["--user", "-x"], ["--user", "a b"], ["--dance"]]
+)
+def test_install_refuses_bad_options_before_it_does_anything(
+    machine: Machine, words: list[str]
+) -> None:
+    before = machine.at("/etc/systemd/system/jackline.service").stat()
+    script = str(ROOT / "packaging" / "install.sh")
+    assert machine.run(script, *words, check=False).returncode in (1, 2)
+    assert machine.at("/etc/systemd/system/jackline.service").stat() == before
+
+
+def test_uninstall_keeps_what_is_the_owners_and_purge_takes_it(machine: Machine) -> None:
+    script = str(ROOT / "packaging" / "install.sh")
+    machine.run(script, "--uninstall")
+    for gone in (
+        "/opt/jackline",
+        "/usr/local/bin/jackline",
+        "/etc/systemd/system/jackline.service",
+    ):
+        assert not os.path.lexists(machine.at(gone))
+    assert machine.at("/etc/jackline/agent-config.json").exists()
+    assert machine.at("/var/lib/jackline").exists()
+    machine.run(script, "--uninstall", "--purge")
+    for gone in ("/etc/jackline", "/var/lib/jackline", "/var/log/jackline"):
+        assert not machine.at(gone).exists()
