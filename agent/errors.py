@@ -64,6 +64,14 @@ class ControlError(AgentError):
         self.code = code
 
 
+class BackupPlanError(AgentError):
+    """A backup plan is not there, or cannot be read: `unknown_plan`, exit 4."""
+
+
+class LocalWorkerError(AgentError):
+    """A worker for a command of this machine could not be started or has died: exit 1."""
+
+
 class NoAgentError(ControlError):
     """Nobody answers on the control socket: say so and exit 69."""
 

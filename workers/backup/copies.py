@@ -12,7 +12,8 @@ assert sys.platform != "win32"
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.backup import manifest, state
+from workers import backup_state
+from workers.backup import manifest
 from workers.backup.ground import Ground
 from workers.errors import BackupError
 
@@ -39,7 +40,7 @@ def find(ground: Ground) -> Copy:
     if ground.job.layout == "mirror":
         if asked:
             raise BackupError("no_backup", "a mirror has no snapshots")
-        known = state.known_manifests(ground.folder)[:1]
+        known = backup_state.known_manifests(ground.folder)[:1]
         if not known and not ground.look.exists:
             raise BackupError("no_backup", "this plan has never been run")
         return Copy(None, known[0] if known else None)
@@ -49,7 +50,7 @@ def find(ground: Ground) -> Copy:
         chosen = next((each for each in every if each.name == asked), None)
     if chosen is None:
         raise BackupError("no_backup", f"there is no snapshot {asked or 'yet'}")
-    path = state.manifest_path(ground.folder, chosen.seq)
+    path = backup_state.manifest_path(ground.folder, chosen.seq)
     return Copy(chosen.name, path if path.exists() else None)
 
 

@@ -11,7 +11,8 @@ assert sys.platform != "win32"
 
 from typing import Any
 
-from workers.backup import copies, itemize, manifest, state
+from workers import backup_state
+from workers.backup import copies, itemize, manifest
 from workers.backup.ground import Ground
 from workers.backup.steps import Job
 
@@ -21,8 +22,8 @@ _RUNS = 50
 
 def ls(ground: Ground) -> Job[dict[str, Any]]:
     """List; raises BackupError where the copy or its manifest is not known."""
-    last = {**state.read(ground.folder)}
-    runs = [_short(each) for each in state.history(ground.folder)[-_RUNS:]]
+    last = {**backup_state.read(ground.folder)}
+    runs = [_short(each) for each in backup_state.history(ground.folder)[-_RUNS:]]
     if not ground.spec.paths and not ground.spec.snapshot:
         listed: list[str] = []
         if ground.job.layout == "snapshot":

@@ -12,7 +12,8 @@ assert sys.platform != "win32"
 import time
 from typing import Any
 
-from workers.backup import layout, lock, state
+from workers import backup_state
+from workers.backup import layout, lock
 from workers.backup.ground import Ground
 from workers.backup.layout import Snapshot
 from workers.backup.steps import Job
@@ -53,7 +54,7 @@ def remove(ground: Ground, found: dict[str, list[Snapshot]]) -> Job[dict[str, An
     places = [f"{name}/{s.name}" for name, known in found.items() for s in known if s in drop]
     yield from ground.target.remove(places)
     for snapshot in drop:
-        state.manifest_path(ground.folder, snapshot.seq).unlink(missing_ok=True)
+        backup_state.manifest_path(ground.folder, snapshot.seq).unlink(missing_ok=True)
     return {"kept": _names(keep), "dropped": _names(drop), "dryRun": False}
 
 

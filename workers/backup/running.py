@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.backup import hooks, itemize, layout, lock, orphans, outcomes, planning, pruning, state
+from workers import backup_state
+from workers.backup import hooks, itemize, layout, lock, orphans, outcomes, planning, pruning
 from workers.backup.gauge import Gauge
 from workers.backup.ground import Ground
 from workers.backup.itemize import Item, Line, Meter, Skipped
@@ -124,9 +125,9 @@ class Run:
 
     def _begin(self) -> None:
         ground = self._ground
-        last = state.read(ground.folder)
+        last = backup_state.read(ground.folder)
         seen = [each for found in ground.look.snapshots.values() for each in found]
-        numbers = [int(p.stem.split(".")[0]) for p in state.known_manifests(ground.folder)]
+        numbers = [int(p.stem.split(".")[0]) for p in backup_state.known_manifests(ground.folder)]
         numbers += [each.seq for each in seen] + [int(last.get("seq") or 0)]
         self._started = _stamp_s()
         if ground.job.layout == "snapshot":
@@ -147,8 +148,11 @@ class Run:
             removed = yield from orphans.remove(ground, float(self._last.get("startedAt") or 0))
             if removed:
                 ground.notes.append(f"{removed} temporary files of the last run were removed")
-        known = [*state.broken_manifests(ground.folder), *state.known_manifests(ground.folder)[:1]]
-        path = state.manifest_path(ground.folder, self._seq)
+        known = [
+            *backup_state.broken_manifests(ground.folder),
+            *backup_state.known_manifests(ground.folder)[:1],
+        ]
+        path = backup_state.manifest_path(ground.folder, self._seq)
         self._manifest = Writer(path, ground.features.algorithm, known)
 
     def _place(self, source: Source) -> str:
@@ -229,15 +233,15 @@ class Run:
         assert self._manifest is not None
         name = yield from self._publish()
         self._manifest.finish()
-        for path in state.broken_manifests(ground.folder):
+        for path in backup_state.broken_manifests(ground.folder):
             path.unlink(missing_ok=True)
         if self._snapshot is None:
-            for path in state.known_manifests(ground.folder)[1:]:
+            for path in backup_state.known_manifests(ground.folder)[1:]:
                 path.unlink(missing_ok=True)
         self._gauge.end()
         yield from hooks.after(ground, ok=not tally.is_partial)
         found = self._found(name)
-        state.add_history(ground.folder, {**found, "notes": ground.notes[:20]})
+        backup_state.add_history(ground.folder, {**found, "notes": ground.notes[:20]})
         if not tally.is_partial and ground.job.retention and self._snapshot is not None:
             yield from self._prune(found)
         self._note("partial" if tally.is_partial else "complete", durable=True)
@@ -311,9 +315,9 @@ class Run:
             "startedAt": self._started,
             "file": itemize.plain_name(self._gauge.file or b"").decode("utf-8", "replace"),
             "bytes": self._gauge.done_bytes,
-            **state.me(),
+            **backup_state.me(),
         }
-        state.write(self._ground.folder, said, durable=durable)
+        backup_state.write(self._ground.folder, said, durable=durable)
 
 
 def _stamp_s() -> float:

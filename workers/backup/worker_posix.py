@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workers import trees
+from workers import backup_state, trees
 from workers.backup import listing, planning, pruning, restoring, verifying
 from workers.backup.gauge import Gauge
 from workers.backup.ground import Ground
@@ -70,7 +70,8 @@ class BackupWorker(StreamlessWorker):
     def end(self, reason: str) -> None:
         if self._reason is not None or self._ground is None or self._steps is None:
             return
-        self._reason = reason
+        asked = backup_state.is_cancelled(self._ground.folder)
+        self._reason = "cancelled" if asked else reason
         self._stop_timer()
         self._steps.freeze()
         child = self._ground.tools.child

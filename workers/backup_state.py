@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 from workers import processes
 
+CANCEL = "cancel"
 RUN = "run.json"
 HISTORY = "history.jsonl"
 MANIFESTS = "manifests"
@@ -114,3 +116,26 @@ def known_manifests(folder: Path) -> list[Path]:
 def broken_manifests(folder: Path) -> list[Path]:
     """Return what broken-off runs have left, newest first."""
     return sorted(manifests(folder).glob("[0-9]*.open"), reverse=True)
+
+
+def ask_to_cancel(folder: Path) -> bool:
+    """Ask whoever runs something for a plan to end it; False: nobody does.
+
+    The request lies in the folder when the signal comes, so that its end is called what it is.
+    """
+    said = read(folder)
+    if said.get("state") != "running" or not is_running(said):
+        return False
+    (folder / CANCEL).touch()
+    return processes.send(
+        processes.ProcessRef(int(said["pid"]), int(said["startTime"])), signal.SIGTERM
+    )
+
+
+def is_cancelled(folder: Path) -> bool:
+    """Was a cancellation asked for? Asking takes it back."""
+    try:
+        (folder / CANCEL).unlink()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,54 @@
+"""From a plan, the machine's configuration and its policy to what a worker is told.
+
+Source: contract 1.5, part 3 `backup`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.backup_store import Plan, Store
+from workers.backup_request import Request
+from workers.messages_backup import BackupJob
+from workers.policy import Policy
+
+# Where programs are looked for when the environment says nothing.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def refusal(policy: Policy, request: Request) -> str | None:
+    """Return why this machine's policy refuses a request, or None."""
+    for source in request.sources:
+        verdict = policy.backup(source, "allowedSourceRoots")
+        if not verdict.allowed:
+            return verdict.sentence
+    verdict = policy.backup(request.dest_root, "allowedDestRoots")
+    return None if verdict.allowed else verdict.sentence
+
+
+def job_of(plan: Plan, store: Store, policy: Policy, *, limit_kib_s: int = 0) -> BackupJob:
+    """Return the job; layout is the plan's, deletions and ssh files the machine owner's."""
+    section = policy.sections.backup
+    return BackupJob(
+        plan_id=plan.plan_id,
+        folder=str(store.folder(plan.plan_id)),
+        sources=plan.source_dirs,
+        dest_root=plan.dest_root,
+        host=plan.host,
+        user=plan.user,
+        port=plan.port,
+        globs=plan.ignore_globs,
+        layout=plan.layout,
+        delete=section.delete,
+        limit_kib_s=limit_kib_s,
+        identity_file=section.ssh.identity_file,
+        known_hosts_file=section.ssh.known_hosts_file,
+        config_file=section.ssh.config_file,
+        source_roots=policy.backup_roots("allowedSourceRoots"),
+        dest_roots=policy.backup_roots("allowedDestRoots"),
+        restore_roots=policy.backup_roots("allowedRestoreRoots"),
+        retention=section.retention or {},
+        hooks=section.hooks or {},
+        commands=section.sources or [],
+        search_path=os.environ.get("PATH") or DEFAULT_PATH,
+    )
