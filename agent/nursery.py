@@ -81,6 +81,7 @@ class Nursery:
         self._mailbox: Mailbox | None = None
         self._requests: dict[str, _Request] = {}
         self._closing = False
+        self._distrusted = False  # who listens there did not answer, and has not told its pid
         self.pid: int | None = None
         self.restarts = -1
 
@@ -89,10 +90,12 @@ class Nursery:
         if self._mailbox is not None or self._closing:
             return
         try:
+            if self._distrusted:
+                raise MailboxError("the zygote there does not answer")
             self._attach(dial(self._loop, self._address, _is_ours))
             self.pid = None
         except MailboxError:
-            self._start()
+            self._start_or_refuse()
 
     def spawn(self, spawn: Spawn, on_answer: OnSpawned) -> None:
         """Ask for a worker; `on_answer` is called once, SpawnFailed after 5 s at the latest."""
@@ -113,14 +116,40 @@ class Nursery:
             self._mailbox.close()
             self._mailbox = None
 
+    def _start_or_refuse(self) -> None:
+        try:
+            self._start()
+        except (MailboxError, OSError) as e:
+            error = f"no zygote can be started: {e}"
+            self._log.error("zygote not started", error=str(e))
+            self._loop.call_soon(lambda: self._refuse_all(error))  # never from within `spawn`
+
+    def _refuse_all(self, error: str) -> None:
+        if self._mailbox is not None:
+            return
+        requests, self._requests = self._requests, {}
+        for job_id, request in requests.items():
+            request.timer.cancel()
+            request.on_answer(SpawnFailed(job_id=job_id, error=error))
+
     def _start(self) -> None:
         if sys.platform == "win32":
             raise MailboxError("no zygote on Windows: workers are started one by one")
         from workers.queues_posix import bind
 
-        listening = bind(self._address)
+        with bind(self._address) as listening:
+            self.pid = self._exec(listening.fileno())
+        self.restarts += 1
+        self._distrusted = False
+        pid = self.pid
+        self._on_started(pid)
+        self._watch_child(pid, lambda status: self._on_zygote_exit(pid, status))
+        self._attach(dial(self._loop, self._address, _is_ours))
+        self._log.debug("zygote started", pid=pid)
+
+    def _exec(self, listening_fd: int) -> int:
         argv = [*own_command(), "_zygote", "3", self._address, self._state_dir]
-        self.pid = os.posix_spawn(
+        return os.posix_spawn(
             argv[0],
             argv,
             _environment(),
@@ -128,19 +157,12 @@ class Nursery:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
                 (os.POSIX_SPAWN_DUP2, 0, 1),
                 (os.POSIX_SPAWN_DUP2, 0, 2),
-                (os.POSIX_SPAWN_DUP2, listening.fileno(), 3),
+                (os.POSIX_SPAWN_DUP2, listening_fd, 3),
             ],
             setsid=True,
             setsigmask=[],
             setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD],
         )
-        listening.close()
-        self.restarts += 1
-        pid = self.pid
-        self._on_started(pid)
-        self._watch_child(pid, lambda status: self._on_zygote_exit(pid, status))
-        self._attach(dial(self._loop, self._address, _is_ours))
-        self._log.debug("zygote started", pid=pid)
 
     def _attach(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
@@ -193,6 +215,7 @@ class Nursery:
 
     def _drop(self) -> None:
         """Replace a zygote that is stuck or speaks nonsense; SIGTERM ends no stopped one."""
+        self._distrusted = self.pid is None
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from workers.errors import RecordError
 from workers.messages import Result
 
 MAX_FILE_BYTES = 4 << 20
+EXIT_NO_SPOOL = 73  # a worker's exit code when it cannot make its spool (sysexits: EX_CANTCREAT)
 RECORD = ".job"
 _O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _O_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -80,12 +81,12 @@ def directory(state_dir: str) -> str:
 
 def record_path(state_dir: str, job_id: str) -> str:
     """Return where a job's record is kept."""
-    return os.path.join(directory(state_dir), f"{job_id}{RECORD}")
+    return os.path.join(state_dir, "jobs", f"{job_id}{RECORD}")
 
 
 def spool_path(state_dir: str, job_id: str) -> str:
     """Return where a job's result is kept that no agent took."""
-    return os.path.join(directory(state_dir), f"{job_id}.spool")
+    return os.path.join(state_dir, "jobs", f"{job_id}.spool")
 
 
 def place_record(state_dir: str, record: JobRecord) -> None:
@@ -97,6 +98,7 @@ def place_record(state_dir: str, record: JobRecord) -> None:
     path = record_path(state_dir, record.job_id)
     fresh = f"{path}.new"
     try:
+        directory(state_dir)
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _O_NOFOLLOW, 0o600)
         try:
             _write(fd, _encoder.encode(record))
@@ -161,6 +163,7 @@ def open_spool(path: str) -> int:
         RecordError: it cannot be made.
     """
     try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | _O_NOFOLLOW | _O_NONBLOCK, 0o600)
     except OSError as e:
         raise RecordError(f"{os.path.basename(path)}: {e.strerror}") from e

@@ -142,7 +142,10 @@ def dial(loop: Loop, address: str, may_answer: Callable[[int, int], bool]) -> So
         MailboxError: nobody listens.
         PeerError: somebody else does.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as e:
+        raise MailboxError(f"no descriptor for {address}: {e.strerror}") from e
     try:
         sock.setblocking(False)
         sock.connect(address)

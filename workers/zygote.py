@@ -24,7 +24,7 @@ import msgspec
 
 from workers import frames, jobs, trees
 from workers.entry import KINDS, Office, _may_dial
-from workers.errors import FrameError, WorkersError
+from workers.errors import FrameError, RecordError, WorkersError
 from workers.loop import Loop
 from workers.messages import (
     Exited,
@@ -82,6 +82,7 @@ class Zygote:
         self.loop = Loop()
         self._state_dir = state_dir
         self._address = address
+        self._address_node = _node(address)
         self._listener = SocketListener(self.loop, listening, _may_dial, self._on_peer)
         self._agent: Mailbox | None = None
         self._workers: dict[int, Spawn] = {}
@@ -92,10 +93,11 @@ class Zygote:
         self._look_if_lonely()
 
     def close(self) -> None:
-        """Stop listening; the address goes with it."""
+        """Stop listening; the address goes first, unless it is another zygote's by now."""
+        if _node(self._address) == self._address_node:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._address)
         self._listener.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._address)
 
     def _on_peer(self, peer: Mailbox) -> None:
         if self._agent is not None:
@@ -140,8 +142,14 @@ class Zygote:
     def _spawn(self, spawn: Spawn) -> None:
         try:
             listening = bind(spawn.address)
-            pid = os.fork()
         except (OSError, WorkersError) as e:
+            self._send(SpawnFailed(job_id=spawn.job_id, error=str(e)))
+            return
+        try:
+            pid = os.fork()
+        except OSError as e:
+            listening.close()
+            os.unlink(spawn.address)
             self._send(SpawnFailed(job_id=spawn.job_id, error=str(e)))
             return
         if pid == 0:
@@ -180,17 +188,23 @@ class Zygote:
             become_subreaper()
             harden_worker()
             title(f"jackline-{spawn.kind}")
-            office = Office(
-                spawn.job_id,
-                spawn.kind,
-                spawn.token,
-                jobs.open_spool(spawn.spool),
-                self._state_dir,
-            )
+            spool_fd = jobs.open_spool(spawn.spool)
+            office = Office(spawn.job_id, spawn.kind, spawn.token, spool_fd, self._state_dir)
             office.listen(listening)
             code = office.run()
+        except RecordError:
+            code = jobs.EXIT_NO_SPOOL
         finally:
             os._exit(code)
+
+
+def _node(path: str) -> tuple[int, int] | None:
+    """Return what names a file whatever it is called; None: there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def title(name: str) -> None:
