@@ -7,7 +7,6 @@ until an admin restarts it. Source: architecture, "Endpoint processes".
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import signal
@@ -21,15 +20,15 @@ from agent.disk import Disk
 from agent.log import Log
 from agent.nursery import Nursery
 from agent.watchdog import PATIENCE, Patience, Silence, SleepDetector, is_overloaded, judge
-from agent.worker import Gone, Owner, Worker
+from agent.worker import Gone, Owner, Worker, lacks_resources
 from workers import jobs, processes, trees
 from workers.jobs import JobRecord
 from workers.loop import Loop
 from workers.messages import Exited, Spawn, Spawned, SpawnFailed, Spec, Start
 
 STACK_S = 0.3
-_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 DEATHS = 5
+FAULTS = ("worker_died", "worker_stalled")
 DEATHS_WINDOW_S = 60.0
 
 
@@ -170,7 +169,6 @@ class Pool:
     ) -> None:
         if isinstance(answer, SpawnFailed):
             self._log.error("worker not started", worker=worker.id, error=answer.error)
-            self._note_early_death(worker)
             worker.fail("resources", answer.error)
             return
         record = msgspec.structs.replace(
@@ -182,7 +180,7 @@ class Pool:
             if error is not None:
                 self._log.error("job record not written", worker=worker.id, error=str(error))
                 worker.kill(_not_begun(error))
-            elif not durable:
+            elif not durable and worker.doom is None:
                 worker.clear(start)
 
         def synced(error: Exception | None) -> None:
@@ -203,11 +201,14 @@ class Pool:
         if worker.result is None and worker.pid:
             self._log.warning("worker lost", worker=worker.id, pid=worker.pid)
             self.sweep(job_id)
-            if not worker.has_beaten:
-                self._note_early_death(worker)
+            if not worker.has_beaten and worker.gone is not None:
+                self._note_early_death(worker, worker.gone)
         self.on_change()
 
-    def _note_early_death(self, worker: Worker) -> None:
+    def _note_early_death(self, worker: Worker, gone: Gone) -> None:
+        """Count it, unless it was for want of something that may be there again in a minute."""
+        if gone.reason not in FAULTS:
+            return
         deaths = self._early_deaths.setdefault(worker.record.kind, deque(maxlen=DEATHS))
         deaths.append(self._loop.clock())
         if len(deaths) == DEATHS and deaths[-1] - deaths[0] < DEATHS_WINDOW_S:
@@ -230,6 +231,8 @@ class Pool:
         for worker in list(self._workers.values()):
             if worker.state in ("STARTING", "RUNNING") and worker.pid:
                 self._look_at(worker, now)
+            elif worker.state == "STOPPING" and worker.pid:
+                self._press(worker, now - worker.stopping_s)
 
     def _look_at(self, worker: Worker, now: float) -> None:
         job_id = worker.record.job_id
@@ -250,6 +253,15 @@ class Pool:
             self._log.error("worker hangs", worker=worker.id, pid=worker.pid, verdict=verdict)
             self._silences[job_id] = Silence(since_s=now, cpu_s=cpu_s)
             self._kill_hung(worker, verdict)
+
+    def _press(self, worker: Worker, waited_s: float) -> None:
+        """It may go, and does not: kill it. It was killed, and still is: it hangs in the kernel."""
+        if worker.doom is None and waited_s >= self._patience.stall_s:
+            self._log.error("finished worker does not go", worker=worker.id, pid=worker.pid)
+            worker.kill(Gone(reason="worker_stalled"))
+        elif worker.doom is not None and waited_s >= self._patience.stall_io_s:
+            self._log.error("killed worker does not die", worker=worker.id, pid=worker.pid)
+            worker.abandon()
 
     def _kill_hung(self, worker: Worker, reason: str) -> None:
         """Ask for its stack, then kill it; the spool's file is free for that while it runs."""
@@ -280,6 +292,5 @@ class Pool:
 
 def _not_begun(error: Exception) -> Gone:
     """A job whose record cannot be written: for want of descriptors or memory, else of disk."""
-    cause = error.__cause__ or error
-    is_short = isinstance(cause, OSError) and cause.errno in _NO_RESOURCES
-    return Gone(reason="resources" if is_short else "disk_full", detail=str(error))
+    reason = "resources" if lacks_resources(error) else "disk_full"
+    return Gone(reason=reason, detail=str(error))

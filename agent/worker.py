@@ -8,15 +8,19 @@ never both. Source: architecture, "Endpoint processes" and "Hang detection".
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
 
-from workers import frames
+from agent.limits import TokenBucket
+from workers import frames, processes
 from workers.errors import FrameError, MailboxError, MailboxFullError
-from workers.jobs import JobRecord
+from workers.jobs import EXIT_NO_SPOOL, JobRecord
 from workers.loop import Loop
 from workers.messages import (
     Beat,
@@ -33,12 +37,17 @@ from workers.messages import (
     decode_to_agent,
     encode,
 )
+from workers.processes import ProcessRef
 from workers.queues import Mailbox, dial
 
 State = Literal["STARTING", "RUNNING", "STOPPING", "EXITED"]
 
 REDIAL_S = 0.1
 REDIALS = 50
+# Messages, not output: what a worker has to say is little.
+MESSAGES_PER_S = 1000.0
+MESSAGES_BURST = 4000
+_OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 EXIT_REPORT_S = 0.5  # comes within milliseconds, save on a busy machine or without a zygote
 
 
@@ -86,6 +95,8 @@ class Worker:
         self.child_pid: int | None = None
         self.result: Result | None = None
         self.doom: Gone | None = None  # why we are killing it
+        self.stopping_s = 0.0  # since when it should be gone; once it is killed, since then
+        self.gone: Gone | None = None  # what its owner was told
         self._loop = loop
         self._on_reaped = on_reaped
         self._mailbox: Mailbox | None = None
@@ -95,7 +106,8 @@ class Worker:
         self._dead = False
         self._status: int | None = None
         self._redials = 0
-        self._forgotten = False
+        self._is_adopted = False
+        self._messages = TokenBucket(loop.clock, MESSAGES_PER_S, MESSAGES_BURST)
 
     @property
     def id(self) -> str:
@@ -129,19 +141,21 @@ class Worker:
 
     def forget(self) -> None:
         """The final result is stored: the worker may go."""
-        self._forgotten = True
-        self.state = "STOPPING"
-        self._put(frames.message_frame(encode(Forget())))
+        if self.state != "EXITED":
+            self._count_stopping()
+            self._put(frames.message_frame(encode(Forget())))
 
     def launch(self, record: JobRecord) -> None:
         """Its process exists: watch it and dial it."""
         self.record = record
         self._watch()
+        if self.doom is not None:
+            self.kill(self.doom)  # it was to die before it was born
         self.dial()
 
     def adopt(self) -> None:
         """Dial the process of an earlier agent's record."""
-        self._cleared = True
+        self._cleared = self._is_adopted = True
         self._watch()
         self.dial()
 
@@ -161,7 +175,9 @@ class Worker:
             mailbox = dial(self._loop, self.record.address, _is_possible)
         except MailboxError as e:
             self._redials += 1
-            if self._redials > REDIALS:
+            if lacks_resources(e):
+                self.kill(Gone(reason="resources", detail=str(e)))
+            elif self._redials > REDIALS:
                 self.kill(Gone(reason="worker_died", detail=f"ipc_protocol: {e}"))
             else:
                 self._loop.call_later(REDIAL_S, self.dial)
@@ -177,22 +193,29 @@ class Worker:
 
     def kill(self, gone: Gone) -> None:
         """Kill the process (not its children: the pool does that); reported as `gone`."""
-        self.doom = self.doom or gone
-        self.state = "STOPPING"
-        if self._pidfd is not None:
-            import signal
-
-            with contextlib.suppress(OSError):
+        if self.doom is None:
+            self.doom = gone
+            self.stopping_s = self._loop.clock()
+        if self.state != "EXITED":
+            self.state = "STOPPING"
+        if not self.pid or self._dead:
+            return
+        with contextlib.suppress(OSError):
+            if self._pidfd is not None and sys.platform == "linux":
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        elif self.pid and not self._dead:
-            with contextlib.suppress(OSError):
-                os.kill(self.pid, 9)
+            else:
+                processes.send(ProcessRef(self.pid, self.record.start_time), 9)
 
     def abandon(self) -> None:
         """SIGKILL does not end it (it hangs in the kernel): count it as gone all the same."""
         self._let_go()
         self._on_death()
         self._settle_without_report()
+
+    def _count_stopping(self) -> None:
+        if self.state != "STOPPING":
+            self.state = "STOPPING"
+            self.stopping_s = self._loop.clock()
 
     def _let_go(self) -> None:
         if self._mailbox is not None:
@@ -240,6 +263,10 @@ class Worker:
             self.kill(Gone(reason="worker_stalled", detail=str(e)))
 
     def _on_frame(self, kind: int, body: bytes) -> None:
+        is_output = kind == frames.DATA and len(body) > frames.DATA_HEADER_BYTES
+        if not is_output and not self._messages.admits():
+            self._break(f"more than {MESSAGES_PER_S:.0f} messages a second")
+            return
         if kind == frames.DATA:
             try:
                 stream, offset, data = frames.parse_data(body)
@@ -268,6 +295,11 @@ class Worker:
     def _on_hello(self, hello: Hello) -> None:
         if hello.job_id != self.record.job_id:
             self._break("another job answers")
+            return
+        if self._is_adopted and not hello.started and not hello.finished:
+            # The agent before us died before it could let the job begin: it never will.
+            self.doom = Gone(reason="agent_restarted", detail="the job had not begun")
+            self.forget()
             return
         self._redials = 0
         self.child_pid = hello.child_pid
@@ -314,8 +346,8 @@ class Worker:
             self._loop.forget(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
-        if self._status is None:
-            self._loop.call_later(EXIT_REPORT_S, self._settle_without_report)
+        # Either may stay away: the exit's report, or the mailbox's end, which somebody inherited.
+        self._loop.call_later(EXIT_REPORT_S, self._settle_without_report)
         self._settle()
 
     def _settle_without_report(self) -> None:
@@ -333,7 +365,8 @@ class Worker:
         self.state = "EXITED"
         self._unsent.clear()
         if self.result is None:
-            self.owner.on_gone(self, self._gone())
+            self.gone = self._gone()
+            self.owner.on_gone(self, self.gone)
         self._on_reaped(self)
 
     def _gone(self) -> Gone:
@@ -346,7 +379,15 @@ class Worker:
                 code=self.doom.code,
                 detail=self.doom.detail,
             )
+        if status == EXIT_NO_SPOOL:
+            return Gone(reason="disk_full", code=status)
         return Gone(reason="worker_died", signal=signal_number)
+
+
+def lacks_resources(error: Exception) -> bool:
+    """Was it for want of descriptors or memory? Then it is nobody's fault and may pass."""
+    cause = error.__cause__ or error
+    return isinstance(cause, OSError) and cause.errno in _OUT_OF
 
 
 def _is_possible(_pid: int, uid: int) -> bool:
