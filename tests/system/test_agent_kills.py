@@ -221,3 +221,34 @@ def test_jobs_of_an_agent_that_never_comes_back_end_with_their_lease(tmp_path: P
         closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
         assert closed["reason"] == "lease_expired"
         console.stop()
+
+
+def test_machine_that_slept_reconnects_once_and_ends_no_job(tmp_path: Path) -> None:
+    """Everything of the endpoint stands still, as in a suspend: one reconnect, no hang is seen
+    where there was none, the shell and the command go on."""
+    config = {**CONFIG, "heartbeatIntervalSec": 1, "pongTimeoutSec": 2}
+    options = HubOptions(ping_interval_ms=500, ping_timeout_ms=1000, ping_every_ms=500)
+    with ScriptedHub(options) as hub, running_agent(hub.url, config) as agent:
+        sid = hub.wait_for_connection().sid
+        with Console(hub, ran=tmp_path / "ran").follow() as console:
+            session = console.shell()
+            job = console.job(1.0)
+            agent.until(lambda: console.runs() == [job])
+            before = {row["id"]: row["pid"] for row in agent.workers()}
+            sleepers = agent.processes()
+            mark = hub.record.mark()
+            for pid in sleepers:
+                os.kill(pid, signal.SIGSTOP)
+            hub.wait_for_disconnect(sid)
+            time.sleep(1.0)  # the length of the sleep
+            for pid in sleepers:
+                os.kill(pid, signal.SIGCONT)
+            hub.wait_for_connection(since=mark, timeout=40)
+            told = hub.wait_for("admin_result", token=job, timeout=20).payload
+            assert told["result"]["stdout"] == f"done {job}\n"
+            console.type(session, "echo aw''ake\n")
+            hub.wait_for_output(session, "awake\r\n", timeout=20)
+            after = {row["id"]: row["pid"] for row in agent.workers()}
+            assert after.items() <= before.items()
+            assert len(hub.connections) == 2
+            assert hub.events("shell_closed") == []

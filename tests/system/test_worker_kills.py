@@ -154,3 +154,44 @@ def test_workers_killed_and_stopped_under_load_are_told_and_nothing_else_is_lost
         print(f"\n{dict(told)}, telemetry {butcher.telemetry_kills}; {vital.report()}")
         assert abs(descriptors) <= 6, vital.report()  # jobs that come and go, each has two
         assert memory <= (1.0 if soak else 2.0) * MIB, vital.report()
+
+
+def test_zygote_killed_or_stopped_takes_no_job_with_it(tmp_path: Path) -> None:
+    """Its workers live on; a new one is there for the next job. One that only stands still is
+    killed when it does not answer, and what it was asked for is told."""
+    options = HubOptions(finals_file=tmp_path / "finals", ping_every_ms=500)
+    with ScriptedHub(options) as hub, running_agent(hub.url, CONFIG) as agent:
+        hub.wait_for_connection()
+        console = Console(hub)
+        sessions = [console.shell() for _ in range(4)]
+        pids = {row["pid"] for row in agent.workers("shell")}
+
+        def all_echo(turn: str) -> None:
+            for session in sessions:
+                console.type(session, f"echo {turn[:2]}''{turn[2:]}\n")
+                hub.wait_for_output(session, f"{turn}\r\n")
+
+        first = agent.ask("status")["zygote_pid"]
+        os.kill(first, signal.SIGKILL)
+        all_echo("killed")
+        sessions.append(console.shell())
+        second = agent.ask("status")["zygote_pid"]
+        assert second != first
+        os.kill(second, signal.SIGSTOP)
+        all_echo("stopped")
+        unlucky = console.open()
+        closed = hub.wait_for("shell_closed", session=unlucky, timeout=30).payload
+        assert (closed["reason"], closed["detail"]) == ("busy", "resources")
+        sessions.append(console.shell())
+        assert agent.ask("status")["zygote_pid"] not in (first, second)
+        assert pids <= {row["pid"] for row in agent.workers("shell")}
+        # Nobody is left to say how an orphan of the first zygote ended; that it did is known.
+        victim = agent.workers("shell")[0]
+        os.kill(victim["pid"], signal.SIGKILL)
+        told = hub.wait_for("shell_closed", session=victim["job"], timeout=20).payload
+        assert told["reason"] == "worker_died"
+        sessions.remove(victim["job"])
+        all_echo("after")
+        for session in sessions:
+            assert console.close(session)["reason"] == "closed"
+        assert len(hub.connections) == 1
