@@ -111,7 +111,7 @@ class Outgoing:
             if not self._is_open:
                 return
             item = Data(session, message, cost)
-            express = self._express if self._is_quiet() else None
+            express = self._express if cost <= 4096 and self._is_quiet() else None
             if express is None:
                 self._queue_data(item)
                 return
