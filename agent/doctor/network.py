@@ -26,6 +26,7 @@ from agent.doctor.finding import Finding, Scene
 from agent.errors import DoctorError, LinkError
 
 TIMEOUT_S = 8.0
+DATE_TIMEOUT_S = 3.0
 CLOCK_WINDOW_S = 300
 CLOCK_WARNING_S = 30
 CERTIFICATE_WARNING_DAYS = 14
@@ -142,9 +143,12 @@ def _clock(connection: socket.socket, address: ServerAddress) -> Finding:
 
 
 def _date(connection: socket.socket, address: ServerAddress) -> datetime | None:
-    request = f"HEAD / HTTP/1.1\r\nHost: {address.host}\r\nConnection: close\r\n\r\n"
+    # The engine answers an unknown transport at once, where some servers let any other path wait.
+    target = f"{address.path}?EIO=4&transport=none"
+    request = f"GET {target} HTTP/1.1\r\nHost: {address.host}\r\nConnection: close\r\n\r\n"
     received = b""
     try:
+        connection.settimeout(DATE_TIMEOUT_S)
         connection.sendall(request.encode())
         while b"\r\n\r\n" not in received and len(received) < 16_384:
             if not (data := connection.recv(4096)):
@@ -176,7 +180,7 @@ def _websocket(settings: Settings, address: ServerAddress) -> Iterator[Finding]:
     with closing(_dialer(settings, address)) as dialer:
         try:
             socket_ = websocket.create_connection(
-                url, socket=dialer.dial(), timeout=TIMEOUT_S, redirect_limit=0
+                url, socket=dialer.dial(), timeout=TIMEOUT_S, redirect_limit=0, suppress_origin=True
             )
         except (websocket.WebSocketException, OSError) as e:
             status = getattr(e, "status_code", None)

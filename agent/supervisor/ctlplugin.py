@@ -17,6 +17,7 @@ import json
 import os
 import shlex
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -116,6 +117,8 @@ class WorkerPlugin:
                 self._fail(EXIT_FAILED)
 
     def _ask(self, request: str, **fields: str) -> dict[str, Any]:
+        if sys.platform == "win32":
+            raise RequestError("supervisor does not run on Windows")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(TIMEOUT_S)
