@@ -14,6 +14,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,10 @@ def numbers_of(transcript: Transcript) -> int:
         assert numbers[0] > last if index else numbers[0] == 1
         last = numbers[-1]
     return last
+
+
+def _in_short(result: dict[str, Any]) -> tuple[str, int, str | None]:
+    return result["stdout"], result["summary"]["code"], result.get("error")
 
 
 def end_by_force(agent: AgentProcess) -> None:
@@ -97,12 +102,17 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
                 assert console.close(session)["reason"] == "closed"
             agent.until(lambda: not agent.ask("status")["outbox"]["count"])
 
-        assert sorted(console.runs()) == sorted(console.jobs)
         finals = hub.finals()
+        not_begun = set()
         for job in console.jobs:
-            mine = [final for final in finals if final["payload"].get("jobId") == job]
-            assert {final["payload"]["result"]["stdout"] for final in mine} == {f"done {job}\n"}
-            assert {final["payload"]["result"]["summary"]["code"] for final in mine} == {0}
+            mine = [final["payload"] for final in finals if final["payload"].get("jobId") == job]
+            (outcome,) = {_in_short(payload["result"]) for payload in mine}
+            if outcome == ("", 125, "agent_restarted"):
+                # Killed between the job's record and its start: told, and it never ran.
+                not_begun.add(job)
+            else:
+                assert outcome == (f"done {job}\n", 0, None)
+        assert sorted(console.runs()) == sorted(console.jobs.keys() - not_begun)
         # Exactly once in effect: the same final may come again under the id that the hub knows;
         # another only where the hub itself asked again.
         heard = {(final["payload"].get("jobId"), final["id"]) for final in finals}
@@ -113,7 +123,7 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
         counted = numbers_of(console.transcript(slow))
         flood = console.transcript(fast)
         print(
-            f"\n{kills} kills, {len(console.jobs)} commands; slow: {counted} lines; fast: "
+            f"\n{kills} kills, {len(console.jobs)} commands, {len(not_begun)} not begun; slow: {counted} lines; fast: "
             f"{numbers_of(flood)} lines, {len(flood.gaps)} gaps, {len(flood.data)} bytes"
         )
 
