@@ -22,6 +22,8 @@ from workers.loop import now_s
 
 _MAX_PROXY_ANSWER = 16 * 1024
 # With a peer that is gone the system gives up after about a minute and a half of silence.
+# Output that the system has taken and not yet sent is output that the fair queue cannot reorder.
+NOTSENT_LOWAT = 16 * 1024
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
@@ -167,7 +169,7 @@ def _end(sock: socket.socket) -> None:
 def _tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
+    for name, value in (*_KEEPALIVE, ("TCP_NOTSENT_LOWAT", NOTSENT_LOWAT)):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 

@@ -24,10 +24,10 @@ from agent import packets
 from agent.dial import Dialer
 from agent.engine_socket import EngineSocket
 from agent.errors import LinkError, MalformedError
-from agent.express import has_room, may_go_express
+from agent.express import MAX_BYTES, has_room, may_go_express
 from agent.failures import failure_of, http_failure
 from agent.link_types import TransportName
-from agent.outgoing import Ack, EnginePacket, Final, Item, Outgoing
+from agent.outgoing import Ack, Data, EnginePacket, Final, Item, Outgoing
 from agent.polling import Answer, PollingSession
 from agent.socketio_client import EngineClient, connected_clients, engine_packet, websocket
 from wire import limits
@@ -278,6 +278,8 @@ class Engine(EngineClient):  # type: ignore[misc]  # the library is untyped
 
     def _express(self, item: Item) -> bool:
         """Write an item in the core's thread if the system takes it at once; else say no."""
+        if isinstance(item, Data) and item.cost > MAX_BYTES:
+            return False
         text = self._encode(item)
         if text is None:
             return True
