@@ -123,7 +123,8 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
         counted = numbers_of(console.transcript(slow))
         flood = console.transcript(fast)
         print(
-            f"\n{kills} kills, {len(console.jobs)} commands, {len(not_begun)} not begun; slow: {counted} lines; fast: "
+            f"\n{kills} kills, {len(console.jobs)} commands, {len(not_begun)} not begun; "
+            f"slow: {counted} lines; fast: "
             f"{numbers_of(flood)} lines, {len(flood.gaps)} gaps, {len(flood.data)} bytes"
         )
 
