@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -102,16 +103,16 @@ class Attempt:
         finally:
             guard.cancel()
 
-    def until_end(self, flush_s: float) -> End:
+    def until_end(self, flush_s: Callable[[], float]) -> End:
         """Stay until the connection ends, or must; then clean up.
 
         Args:
-            flush_s: how long to go on sending when the agent stops.
+            flush_s: asked how long to go on sending when the agent stops.
         """
         end = self._wait_for_reply() or self._keep()
         error = end if isinstance(end, LinkError) else LinkError(end.reason, "refused")
         if error.reason == "stopped":
-            self._leave(flush_s)
+            self._leave(flush_s())
         self._hang_up(error)
         self._around.outgoing.close()
         if self._is_up:

@@ -130,7 +130,7 @@ class Link:
             attempt = self._connected(auth)
         except LinkError as error:
             return error
-        return attempt.until_end(self._flush_s)
+        return attempt.until_end(lambda: self._flush_s)
 
     def _connected(self, auth: ConnectAuth) -> Attempt:
         """Connect by WebSocket, or by polling where that may help.

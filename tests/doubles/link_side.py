@@ -115,10 +115,15 @@ class LinkSide:
         return found
 
     def until_up(self, times: int = 1) -> LinkUp:
-        return self.until(lambda: self.of(LinkUp)[times - 1 :])[0]
+        up: LinkUp = self.until(lambda: self.of(LinkUp)[times - 1 :])[0]
+        # The core may hear of it before the link's own thread has put it on its board.
+        self.until(lambda: self.status().connects >= times)
+        return up
 
     def until_hello(self, times: int = 1) -> Hello:
-        return self.until(lambda: self.of(Hello)[times - 1 :])[0]
+        hello: Hello = self.until(lambda: self.of(Hello)[times - 1 :])[0]
+        self.until_up(len(self.of(LinkUp)))
+        return hello
 
     def until_down(self, times: int = 1) -> LinkError:
         return self.until(lambda: self.of(LinkError)[times - 1 :])[0]
