@@ -24,6 +24,7 @@ from agent.errors import ControlError, DirectoryError
 from workers.loop import Loop, Timer
 
 MAX_CLIENTS = 32
+REST_S = 0.5
 MAX_LINE_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 SILENCE_S = 30.0
@@ -119,13 +120,26 @@ class ControlServer:
         assert self._listener is not None
         try:
             connection, _ = self._listener.accept()
-        except OSError:
-            return  # gone again, or no descriptor left: the next one may be luckier
+        except OSError as e:
+            if e.errno in (errno.EMFILE, errno.ENFILE):
+                self._rest()
+            return
         if len(self._clients) >= MAX_CLIENTS or not may_ask(connection, self._group):
             connection.close()
             return
         client = _Client(self._loop, connection, self._on_request, self._clients.discard)
         self._clients.add(client)
+
+    def _rest(self) -> None:
+        """No descriptor left: whoever waits would have us look again at once, and for ever."""
+        assert self._listener is not None
+        self._loop.set_reader(self._listener.fileno(), None)
+
+        def look_again() -> None:
+            if self._listener is not None:
+                self._loop.set_reader(self._listener.fileno(), self._on_connect)
+
+        self._loop.call_later(REST_S, look_again)
 
     def _on_request(self, line: bytes, reply: Reply) -> None:
         try:

@@ -2,15 +2,22 @@
 
 `admin.maxConcurrent` is one limit over shells and admin commands. A shell that finds no place is
 refused; a command waits in line, at most its own timeout. Rates count requests, refused ones too.
+Descriptors are left over for what keeps the endpoint reachable.
 Source: contract 1.3, 1.4; architecture "Fairness and pressure".
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable
 
 from workers.loop import Loop, Timer
+
+# For a new link, admins at the control socket, records, the outbox and the log.
+RESERVED_DESCRIPTORS = 16
+DESCRIPTORS_A_WORKER = 2  # its mailbox and its pidfd
 
 
 class Place:
@@ -142,3 +149,24 @@ class TokenBucket:
             return False
         self._tokens -= 1.0
         return True
+
+
+def has_descriptors_for_another(launching: int) -> bool:
+    """Is there room for one more worker beside `launching` that have not opened theirs yet?
+
+    The lowest free descriptor tells how many are in use at least.
+    """
+    if sys.platform == "win32":
+        return True
+    import resource
+
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return False
+    os.close(lowest)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return True
+    needed = (launching + 1) * DESCRIPTORS_A_WORKER + RESERVED_DESCRIPTORS
+    return lowest + needed <= limit

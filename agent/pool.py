@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from agent.disk import Disk
+from agent.limits import has_descriptors_for_another
 from agent.log import Log
 from agent.nursery import Nursery
 from agent.watchdog import PATIENCE, Patience, Silence, SleepDetector, is_overloaded, judge
@@ -122,6 +123,10 @@ class Pool:
         if kind in self.fatal:
             self._loop.call_soon(lambda: worker.fail("resources", f"{kind} workers are FATAL"))
             return worker
+        launching = sum(1 for each in self._workers.values() if not each.pid) - 1
+        if not has_descriptors_for_another(launching):
+            self._loop.call_soon(lambda: worker.fail("resources", "too few file descriptors"))
+            return worker
         start = Start(spec=spec, run_as=run_as, lease_s=lease_s, secret_dirs=self._secret_dirs)
         self.nursery.spawn(
             Spawn(
@@ -162,7 +167,7 @@ class Pool:
         """The zygote's report."""
         worker = self._workers.get(exited.job_id)
         if worker is not None:
-            worker.note_exit(exited.status)
+            worker.note_exit(exited.status, out_of_memory=exited.out_of_memory)
 
     def _on_spawned(
         self, worker: Worker, start: Start, durable: bool, answer: Spawned | SpawnFailed

@@ -70,7 +70,7 @@ class Console:
         self.hub = hub
         self.jobs: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
-        self._ran = ran
+        self.ran = ran
         self._transcripts: dict[str, Transcript] = {}
         self._position = 0
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ class Console:
     def job(self, seconds: float) -> str:
         """Ask for a command that notes that it runs, and takes some time."""
         name = f"job-{next(_NAMES)}"
-        command = f"sh -c 'echo {name} >> {self._ran}; sleep {seconds:.3f}; echo done {name}'"
+        command = f"sh -c 'echo {name} >> {self.ran}; sleep {seconds:.3f}; echo done {name}'"
         self.jobs[name] = command
         self.ask(command, name, timeoutSec=60)
         return name
@@ -144,8 +144,8 @@ class Console:
 
     def runs(self) -> list[str]:
         """Return the jobs that ran, once for each time."""
-        assert self._ran is not None
-        return self._ran.read_text().split() if self._ran.exists() else []
+        assert self.ran is not None
+        return self.ran.read_text().split() if self.ran.exists() else []
 
     # -- after a reconnect ---------------------------------------------------------------------
 

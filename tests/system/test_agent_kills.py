@@ -75,7 +75,7 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
 ) -> None:
     """Shells are adopted, their streams contiguous by offset or with a told gap; each command runs
     once and each result comes once, even though the hub asks again for what it did not hear of."""
-    kills = 50 if soak else 7
+    kills = 50 if soak else 5
     rng = random.Random()
     options = HubOptions(finals_file=tmp_path / "finals", ping_every_ms=500)
     with ScriptedHub(options) as hub, running_agent(hub.url, CONFIG) as agent:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.doubles.agent_process import AgentProcess, running_agent
 from tests.doubles.console import Console
 from tests.doubles.hubs import HubOptions, ScriptedHub
 from tests.doubles.tls import Authority
+from workers import processes
 
 DAY_S = 86_400
 CONFIG: dict[str, Any] = {
@@ -40,7 +42,8 @@ def linked(
     with ScriptedHub(options or HubOptions(ping_every_ms=500)) as hub:
         with running_agent(hub.url, {**CONFIG, **(config or {})}, prefix=prefix) as agent:
             hub.wait_for_connection()
-            yield hub, agent, Console(hub)
+            with Console(hub).follow() as console:
+                yield hub, agent, console
 
 
 def is_one_link(hub: ScriptedHub) -> bool:
@@ -130,24 +133,39 @@ def test_64_descriptors_refuse_sessions_and_keep_the_link() -> None:
         for payload in refused:
             assert (payload["reason"], payload["detail"]) == ("busy", "resources"), payload
         assert len(refused) == len({payload["session"] for payload in refused})
+        # Admins still get an answer, many at once, and nothing spins for want of descriptors.
+        with contextlib.ExitStack() as crowd:
+            for _ in range(24):
+                asking = crowd.enter_context(socket.socket(socket.AF_UNIX))
+                asking.connect(str(agent.root / "run" / "control.sock"))
+            used_s = processes.cpu_time(agent.pid) or 0.0
+            time.sleep(1.0)  # the stretch that is measured
+            assert (processes.cpu_time(agent.pid) or 0.0) - used_s < 0.5
+        assert len(agent.workers("shell")) == 60 - len(refused)
+        print(f"\n{60 - len(refused)} shells, {vitals.descriptors(agent.pid)} descriptors")
         next_stats(hub)
         assert is_one_link(hub)
+        # There is room for another link, too.
+        mark = hub.record.mark()
+        hub.drop("abort")
+        hub.wait_for_connection(since=mark, timeout=40)
+        hub.record.wait("hello", lambda _: True, 20, mark)
         assert agent.process is not None and agent.process.poll() is None
         left = [s for s in sessions if s not in {payload["session"] for payload in refused}]
         for session in left:
             assert console.close(session)["reason"] == "closed"
         console.type(console.shell(), "exit\n")
         assert console.run("echo fine")["result"]["stdout"] == "fine\n"
-        assert is_one_link(hub)
+        assert len(hub.connections) == 2
 
 
 def test_wall_clock_steps_of_a_day_move_no_timer(tmp_path: Path) -> None:
     """Timeouts, samples, pings and leases go on as if nothing had happened; no job runs again."""
     world = sandbox.preloaded(tmp_path)
     with linked(world.prefix) as (hub, agent, console):
-        console = Console(hub, ran=tmp_path / "ran")
+        console.ran = tmp_path / "ran"
         session = console.shell()
-        long = console.job(4.0)
+        long = console.job(3.0)
         agent.until(lambda: console.runs() == [long])
         before = {row["id"]: row["pid"] for row in agent.workers()}
         for step in (DAY_S, -DAY_S):
@@ -166,7 +184,7 @@ def test_wall_clock_steps_of_a_day_move_no_timer(tmp_path: Path) -> None:
             hub.wait_for("stats", since=mark, timeout=20)
             hub.wait_for("pong", since=mark, timeout=20)
         told = hub.wait_for("admin_result", token=long, timeout=20).payload
-        assert 3_900 < told["result"]["summary"]["durationMs"] < 15_000
+        assert 2_900 < told["result"]["summary"]["durationMs"] < 15_000
         now = {row["id"]: row["pid"] for row in agent.workers()}
         assert now == {name: pid for name, pid in before.items() if not name.startswith("admin-")}
         assert console.runs() == [long]
@@ -189,7 +207,6 @@ def test_wrong_clock_is_refused_told_and_cured_by_the_right_time(tmp_path: Path)
         world.step_clock(0)
         hub.wait_for_connection(since=mark, timeout=60)
         hub.record.wait("hello", lambda _: True, 20, mark)
-        hub.emit("shell_resume", {"session": session, "offset": 0})
         console.type(session, "echo st''ill\n")
         hub.wait_for_output(session, "still\r\n", timeout=20)
 
@@ -215,7 +232,7 @@ def test_command_stuck_in_the_kernel_is_given_up_and_its_place_is_free(tmp_path:
     """D state: SIGKILL waits. The command's result comes all the same, at its timeout."""
     config = {"admin": {**CONFIG["admin"], "maxConcurrent": 1}}
     with sandbox.freezer(f"jl-{os.getpid()}") as ice, linked([], config=config) as (hub, agent, c):
-        job = c.ask(f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 3600'", timeoutSec=2)
+        job = c.ask(f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 3600'", timeoutSec=1)
         agent.until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         stuck = int((tmp_path / "pid").read_text())
         ice.freeze(stuck)
@@ -284,7 +301,7 @@ def test_name_service_that_hangs_hangs_one_job_at_a_time_and_never_the_agent(
 def test_agent_as_process_1_reaps_and_ends_its_jobs_on_sigterm(tmp_path: Path) -> None:
     options = HubOptions(finals_file=tmp_path / "finals", ping_every_ms=500)
     with linked(sandbox.as_init(), options) as (hub, agent, console):
-        console = Console(hub, ran=tmp_path / "ran")
+        console.ran = tmp_path / "ran"
         (init,) = [int(p) for p in _children(agent.pid)]
         session = console.shell()
         # Daemons that outlive their shell and then end: somebody must collect each.
