@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,18 @@ def test_record_that_is_torn_at_any_byte_is_named_and_the_others_are_read(state:
         found, unusable = jobs.read_records(state)
         assert [r.job_id for r in found] == ["b.2"]
         assert unusable == ["a.1.job"]
+
+
+def test_record_and_spool_whose_text_is_not_text_are_none(state: str) -> None:
+    """Bad UTF-8 is another error than a wrong type."""
+    jobs.place_record(state, record("a.1", key="KEYKEY"))
+    path = Path(f"{state}/jobs/a.1.job")
+    path.write_bytes(path.read_bytes().replace(b"KEYKEY", b"\xff\xfeKEYK"))
+    assert jobs.read_records(state) == ([], ["a.1.job"])
+    body = jobs._encoder.encode(SPOOL).replace(b"exit", b"\xff\xfexi")
+    content = zlib.crc32(body).to_bytes(4, "big") + body
+    Path(f"{state}/jobs/a.1.spool").write_bytes(content)
+    assert jobs.read_spool(state, "a.1") is None
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
