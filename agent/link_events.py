@@ -88,7 +88,7 @@ def make_link(agent: Agent, features: tuple[str, ...], boot_id: Callable[[], str
     environ = {f"{name}_proxy": value for name, value in settings.proxies.items()}
 
     def auth() -> ConnectAuth:
-        jobs = [*agent.shells.states(), *agent.commands.states()]
+        jobs = [*agent.shells.states(), *agent.commands.states(), *agent.backups.states()]
         return ConnectAuth(
             agent_version=__version__,
             boot_id=boot_id(),

@@ -14,11 +14,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from agent.errors import LocalWorkerError
 from workers import frames, jobs
-from workers.errors import MailboxError
+from workers.errors import FrameError, MailboxError
 from workers.loop import Loop
 from workers.messages import (
     Dial,
@@ -140,7 +138,7 @@ class _Local:
             return
         try:
             message = decode_to_agent(body)
-        except msgspec.MsgspecError as e:
+        except FrameError as e:
             raise LocalWorkerError("its worker speaks another language") from e
         if isinstance(message, Finished):
             if isinstance(message.result, NotBegun):

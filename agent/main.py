@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import adoption, dirs, exits, pulse, status
+from agent.backup_clock import BackupClock
+from agent.backup_requests import BackupRequests
+from agent.backup_schedules import Schedules
+from agent.backup_store import Store
+from agent.backups import Backups
 from agent.commands import Commands
 from agent.config import Settings
 from agent.control import ControlServer, Reply
@@ -41,7 +46,7 @@ from agent.shells import Shells
 from agent.telemetry import Telemetry
 from agent.uplink_live import LiveUplink
 from wire import __version__
-from wire.features import ACK, BASE64, CREDIT, RESUME, STREAM, WORKERS
+from wire.features import ACK, BACKUP2, BASE64, CREDIT, RESUME, STREAM, WORKERS
 from workers import policy, processes
 from workers.loop import Loop, now_s
 from workers.policy import Policy, PolicyError
@@ -49,7 +54,7 @@ from workers.policy import Policy, PolicyError
 if TYPE_CHECKING:
     from agent.live_link import LiveLink
 
-FEATURES = (ACK, CREDIT, RESUME, STREAM, BASE64, WORKERS)
+FEATURES = (ACK, CREDIT, RESUME, STREAM, BASE64, WORKERS, BACKUP2)
 # A Unix socket's path may have 107 bytes; ours add 23 to the run directory's.
 MAX_RUN_DIR_BYTES = 80
 FLUSH_S = 2.0
@@ -123,7 +128,16 @@ class Agent:
         self.roster = Roster(
             self.loop, self.pool, self.uplink, self.shells, self.commands, self.telemetry
         )
-        families = Families(self.shells, self.commands, self.keys, self.files, self.roster)
+        self.backups, self.backup_clock = self._make_backups()
+        families = Families(
+            self.shells,
+            self.commands,
+            self.keys,
+            self.files,
+            self.roster,
+            self.backups,
+            BackupRequests(self.backups, self.schedules, self.disk, self.uplink),
+        )
         self.router = Router(families, self.uplink, self.loop.clock, log)
         self.ending = Ending(self)
         self.control = self._make_control()
@@ -139,6 +153,7 @@ class Agent:
             "shell": self.shells,
             "admin": self.commands,
             "keys": self.keys,
+            "backup": self.backups,
         }
         adopted = adoption.adopt_all(
             self.pool,
@@ -152,6 +167,7 @@ class Agent:
         self.pool.start_watching()
         self.control.open()
         self.telemetry.start()
+        self.backup_clock.start()
         self._start_link()
         self._start_pulse()
         self._watch_lag(self.loop.clock())
@@ -250,6 +266,23 @@ class Agent:
             self.rules.listing_refusal,
             self.rules.listing_roots,
         )
+
+    def _make_backups(self) -> tuple[Backups, BackupClock]:
+        store = Store(self.settings.dirs.state)
+        self.schedules = Schedules(store.root)
+        backups = Backups(
+            self.loop,
+            self.pool,
+            self.disk,
+            self.uplink,
+            store,
+            self.policy,
+            self.rules.backup_refusal,
+            self.log,
+        )
+        max_age_hours = self.policy.sections.backup.max_age_hours
+        clock = BackupClock(self.loop, self.disk, backups, self.schedules, max_age_hours, self.log)
+        return backups, clock
 
     def _make_control(self) -> ControlServer:
         handlers: dict[str, Callable[[dict[str, Any], Reply], None]] = requests_of(self)

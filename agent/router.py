@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
+from agent import backup_requests
+from agent.backup_requests import BackupRequests
+from agent.backups import Backups
 from agent.command_results import RATE_LIMITED, Refusal
 from agent.commands import Commands
 from agent.files import Files
@@ -25,7 +28,6 @@ from agent.uplink import Uplink
 from wire.admin import AdminCredit, AdminRun
 from wire.backup import (
     BackupCancel,
-    BackupFailed,
     BackupLs,
     BackupPlan,
     BackupPrune,
@@ -88,6 +90,8 @@ class Families:
     keys: KeySyncs
     files: Files
     roster: Roster
+    backups: Backups
+    backup_requests: BackupRequests
 
 
 class Router:
@@ -135,7 +139,7 @@ class Router:
                 | BackupScheduleList()
                 | BackupScheduleSet()
             ):
-                return  # `backup2` is not listed either
+                self._on_backup_request(message)
             case (
                 AdminRun()
                 | ShellStart()
@@ -152,6 +156,12 @@ class Router:
                 self._on_request(message)
             case _:
                 assert_never(message)
+
+    def _on_backup_request(self, message: backup_requests.Request) -> None:
+        if self._control.admits():
+            self._families.backup_requests.on_request(message)
+        else:
+            self._families.backup_requests.refuse(message, Reason.RATE_LIMITED)
 
     def _on_request(self, message: Request) -> None:
         if not self._control.admits():
@@ -173,7 +183,11 @@ class Router:
                 families.roster.on_list(message)
             case WorkerRestart():
                 families.roster.on_restart(message)
-            case BackupPlan() | BackupStart() | CheckUpdates() | AgentUpdate():
+            case BackupPlan():
+                families.backups.on_plan(message)
+            case BackupStart():
+                families.backups.on_start(message)
+            case CheckUpdates() | AgentUpdate():
                 self._refuse(message, UNSUPPORTED)
             case _:
                 assert_never(message)
@@ -193,7 +207,7 @@ class Router:
             case DirListRequest():
                 families.files.refuse_listing(message, reason)
             case BackupPlan() | BackupStart():
-                self._final(BackupFailed(plan_id=message.plan_id, error=reason), message.plan_id)
+                families.backups.refuse(message.plan_id, reason)
             case CheckUpdates() | AgentUpdate():
                 self._final(AgentUpdateResult(ok=False, error=reason, ts=_now()), "update")
             case WorkerList() | WorkerRestart():
@@ -239,7 +253,7 @@ class Router:
                     )
                 )
             case "backup_plan" | "backup_start" if "planId" in ids:
-                self._final(BackupFailed(plan_id=ids["planId"], error=UNSUPPORTED), ids["planId"])
+                families.backups.refuse(ids["planId"], Reason.BAD_REQUEST, error.detail)
             case "check_updates" | "agent_update":
                 failed = AgentUpdateResult(ok=False, error=Reason.BAD_REQUEST, ts=_now())
                 self._final(failed, "update")

@@ -117,6 +117,14 @@ class Rules:
         )
         return spec, keys.target_user
 
+    def backup_refusal(self) -> str | None:
+        """Why no backup job is taken now, or None."""
+        if self.is_stopping:
+            return Reason.AGENT_STOPPED
+        if self.is_disk_full:
+            return BusyDetail.DISK_FULL
+        return self._word(self._policy.locked() or self._policy.family("backup"))
+
     def tail_refusal(self) -> str | None:
         """Why the log is not followed, or None."""
         return self._word(self._policy.tail())

@@ -79,6 +79,7 @@ def _degraded(agent: Agent) -> list[str]:
     told = [f"{kind} workers are FATAL" for kind in sorted(agent.pool.fatal)]
     if agent.rules.is_disk_full:
         told.append("disk_full")
+    told += [f"backup overdue: {plan}" for plan in agent.backup_clock.overdue]
     return told
 
 

@@ -161,9 +161,14 @@ class BackupProgress(Payload, frozen=True, kw_only=True):
 
 
 class BackupComplete(Payload, frozen=True, kw_only=True):
-    """A run's end; `partial` when something could not be read."""
+    """A run's end; `partial` when something could not be read; what was planned, and what came."""
 
-    OURS: ClassVar = {"request_id": features.BACKUP2, "id": features.ACK}
+    OURS: ClassVar = {
+        "files": LISTED,
+        "planned_files": LISTED,
+        "request_id": features.BACKUP2,
+        "id": features.ACK,
+    }
 
     plan_id: Id
     ok: bool
@@ -173,6 +178,8 @@ class BackupComplete(Payload, frozen=True, kw_only=True):
     skipped: Count | None = None
     errors: tuple[str, ...] | None = None
     truncated: bool | None = None
+    files: Count | None = None
+    planned_files: Count | None = None
     request_id: Id | None = None
     id: Id | None = None
 

@@ -144,7 +144,7 @@ def copies(found: dict[str, Any]) -> None:
         return
     for name in found["snapshots"]:
         print(name)
-    rows = [
+    runs = [
         (
             each.get("seq"),
             each.get("snapshot"),
@@ -155,7 +155,7 @@ def copies(found: dict[str, Any]) -> None:
         )
         for each in found["runs"]
     ]
-    output.print_table(("RUN", "SNAPSHOT", "FILES", "SIZE", "COPIED", "RESULT"), rows)
+    output.print_table(("RUN", "SNAPSHOT", "FILES", "SIZE", "COPIED", "RESULT"), runs)
 
 
 def plans(store: Store, *, as_json: bool) -> None:

@@ -47,9 +47,9 @@ BECOMES_WORKER = {
     "sync_keys": "keys",
     "log_tail_start": "tail",
     "dir_list_request": "listing",
+    "backup_plan": "backup",
 }
 ANSWERED_WITH: dict[str, type] = {
-    "backup_plan": BackupFailed,
     "backup_start": BackupFailed,
     "check_updates": AgentUpdateResult,
     "agent_update": AgentUpdateResult,
@@ -118,10 +118,10 @@ def test_router_request_is_answered_or_becomes_a_worker(core: Core, name: str) -
 
 
 def test_router_unsupported_families_say_so(core: Core) -> None:
-    for name in ("backup_plan", "backup_start", "check_updates", "agent_update"):
+    for name in ("check_updates", "agent_update"):
         core.router.on_event(good(name, REQUESTS[name]))
-    assert [m.error for m in core.uplink.said] == ["unsupported"] * 4
-    assert len(core.uplink.finals) == 4
+    assert [m.error for m in core.uplink.said] == ["unsupported"] * 2
+    assert len(core.uplink.finals) == 2
 
 
 def test_router_hands_session_events_to_their_shell(core: Core) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any, cast
 
+from agent.backup_requests import BackupRequests
+from agent.backup_schedules import Schedules
+from agent.backup_store import Store
+from agent.backups import Backups
 from agent.command_results import Refusal
 from agent.commands import Commands
 from agent.files import Files
@@ -13,12 +19,14 @@ from agent.roster import Roster
 from agent.router import Families, Router
 from agent.shells import Shells
 from agent.telemetry import Telemetry
+from tests.doubles.disk import DiskDouble
 from tests.doubles.endpoint import ListLog
 from tests.doubles.pool import PoolDouble
 from tests.doubles.uplink import RecordingUplink
 from wire.admin import AdminResult, Command
 from workers.loop import Loop
 from workers.messages import AdminSpec, KeysSpec, ShellSpec
+from workers.policy import Policy, Sections
 
 
 class StillClock:
@@ -120,8 +128,29 @@ class Core:
         self.roster = Roster(
             self.loop, pool, self.uplink, self.shells, self.commands, self.telemetry
         )
+        self.state = tempfile.TemporaryDirectory(prefix="core-")
+        disk, store = DiskDouble(self.loop).as_disk, Store(Path(self.state.name))
+        self.backups = Backups(
+            self.loop,
+            pool,
+            disk,
+            self.uplink,
+            store,
+            Policy(Sections()),
+            lambda: self.refusal,
+            self.log,
+        )
+        requests = BackupRequests(self.backups, Schedules(store.root), disk, self.uplink)
         self.router = Router(
-            Families(self.shells, self.commands, self.keys, self.files, self.roster),
+            Families(
+                self.shells,
+                self.commands,
+                self.keys,
+                self.files,
+                self.roster,
+                self.backups,
+                requests,
+            ),
             self.uplink,
             self.clock,
             self.log,
@@ -135,6 +164,7 @@ class Core:
 
     def close(self) -> None:
         self.loop.close()
+        self.state.cleanup()
 
     def said(self, kind: type) -> list[Any]:
         return self.uplink.of(kind)

@@ -274,13 +274,11 @@ def test_malformed_admin_run_is_answered_with_code_2(peers: Peers) -> None:
     assert outcome["result"]["error"] == "bad_request"
 
 
-def test_backup_is_not_supported_yet_and_says_so(peers: Peers) -> None:
-    for event in ("backup_plan", "backup_start"):
-        plan = peers.name()
-        request = {"planId": plan, "sourceDirs": ["/etc"], "destRoot": "/x", "ignoreGlobs": []}
-        peers.hub.emit(event, request)
-        answer = peers.hub.wait_for("backup_error", planId=plan).payload
-        assert answer["error"] == "unsupported"
+def test_backup_that_was_never_planned_is_refused(peers: Peers) -> None:
+    plan = peers.name()
+    request = {"planId": plan, "sourceDirs": ["/etc"], "destRoot": "/x", "ignoreGlobs": []}
+    peers.hub.emit("backup_start", request)
+    assert peers.hub.wait_for("backup_error", planId=plan).payload["error"] == "unknown_plan"
 
 
 def test_agent_update_is_not_supported_yet_and_says_so(peers: Peers) -> None:

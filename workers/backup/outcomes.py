@@ -135,7 +135,7 @@ def judge(code: int, words: Words) -> Outcome:
 
 def _with(sentence: str, words: Words) -> str:
     """Add the words that the sentence was made from."""
-    said = [line for line in words.lines if not line.startswith("rsync error:")] or words.lines
+    said = [line for line in words.lines if not line.startswith(("rsync error:", "@"))]
     return f"{sentence} ({said[0]})" if said else sentence
 
 

@@ -37,6 +37,7 @@ class Counts:
         self.files = self.bytes = 0
         self.new = self.changed = self.deleted = self.unchanged = 0
         self.moved_bytes = 0
+        self.links_are_new = False
         self.sample: list[str] = []
         self.modified: list[str] = []
         self.gone: list[str] = []
@@ -68,11 +69,14 @@ class Counts:
         self.bytes += size
         if len(self.sample) < SAMPLES:
             self.sample.append(shown(prefix, name))
-        if change.endswith(b"         "):
+        is_blank = change.endswith(b"         ")
+        # A dry run does not mark a hard link that it would make as new.
+        is_new_link = is_blank and self.links_are_new and item.target != b""
+        if is_blank and not is_new_link:
             self.unchanged += 1
-        elif change[2] == 43:  # +
+        elif is_new_link or change[2] == 43:  # +
             self.new += 1
-            self.moved_bytes += size
+            self.moved_bytes += 0 if is_new_link else size
         else:
             self.changed += 1
             if change[0] in b"<>":
@@ -190,6 +194,7 @@ def _bases(known: list[Snapshot]) -> tuple[Snapshot, ...]:
 def _plan_source(ground: Ground, source: Source, counts: Counts) -> Job[None]:
     unfinished = Snapshot(999999, "19700101T000000Z", "-unfinished")
     transfer = transfer_of(ground, source, unfinished)
+    counts.links_are_new = not transfer.link_dests
     source.enter()
     code, words = yield from ground.rsync(
         transfer, lambda lines: counts.take(source, lines), dry_run=True

@@ -62,6 +62,7 @@ class Run:
         self._lock: lock.Lock | None = None
         self._last: dict[str, Any] = {}
         self._was_broken_off = False
+        self._is_copying = False
         self._attempt_bytes = 0
         self._moved_s = now_s()
 
@@ -82,8 +83,10 @@ class Run:
             self._take_lock()
             self._begin()
             yield from self._prepare()
+            self._is_copying = True
             for source in ground.sources:
                 yield from self._copy(source)
+            self._is_copying = False
             found = yield from self._finish()
             error = ""
             return found
@@ -294,6 +297,7 @@ class Run:
         }
 
     def _leave(self, error: str) -> None:
+        self._is_copying = False
         if self._manifest is not None and error:
             self._manifest.leave()
         if self._lock is not None:
@@ -303,7 +307,7 @@ class Run:
 
     def tick(self) -> None:
         """Keep what the disk says of this run up to date; called every second or two."""
-        if self._manifest is not None and self._lock is not None:
+        if self._is_copying and self._manifest is not None:
             self._manifest.flush()
             self._note("running")
 

@@ -40,7 +40,8 @@ PIECES = [
 
 def expanded(glob: str) -> list[str]:
     """Expand the braces, from the left and by recursion."""
-    depth, start, at, commas = 0, None, 0, []
+    depth, start, at = 0, None, 0
+    commas: list[int] = []
     while at < len(glob):
         c = glob[at]
         if c == "\\":

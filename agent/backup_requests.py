@@ -1,0 +1,110 @@
+"""The requests of `backup2`: verify, restore, ls, prune, cancel, and schedules.
+
+Rules: only for a peer that has listed the feature; each is answered once, by `backup_result`.
+Source: contract 1.7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.backup_schedules import Schedule, Schedules
+from agent.backups import Backups
+from agent.disk import Disk
+from agent.errors import BackupPlanError
+from agent.uplink import Uplink
+from wire import backup as wire
+from wire import features
+
+Request = (
+    wire.BackupCancel
+    | wire.BackupVerify
+    | wire.BackupRestore
+    | wire.BackupLs
+    | wire.BackupPrune
+    | wire.BackupScheduleList
+    | wire.BackupScheduleSet
+)
+
+
+class BackupRequests:
+    """See the module."""
+
+    def __init__(self, backups: Backups, schedules: Schedules, disk: Disk, uplink: Uplink) -> None:
+        self._backups = backups
+        self._schedules = schedules
+        self._disk = disk
+        self._uplink = uplink
+
+    def on_request(self, message: Request) -> None:
+        """Carry a request out, or answer why not."""
+        if features.BACKUP2 not in self._uplink.features:
+            return
+        args: dict[str, Any]
+        match message:
+            case wire.BackupCancel():
+                self._backups.on_cancel(message)
+            case wire.BackupVerify():
+                args = {"full": bool(message.full), "snapshot": message.snapshot}
+                self._backups.perform("verify", message.plan_id, message.request_id, args)
+            case wire.BackupRestore():
+                args = {
+                    "paths": list(message.paths or ()),
+                    "to": message.to,
+                    "snapshot": message.snapshot,
+                }
+                self._backups.perform("restore", message.plan_id, message.request_id, args)
+            case wire.BackupLs():
+                paths = [message.path] if message.path else []
+                args = {"paths": paths, "snapshot": message.snapshot}
+                self._backups.perform("ls", message.plan_id, message.request_id, args)
+            case wire.BackupPrune():
+                args = {"dry_run": bool(message.dry_run)}
+                self._backups.perform("prune", message.plan_id, message.request_id, args)
+            case wire.BackupScheduleList():
+                self._on_list(message.request_id)
+            case wire.BackupScheduleSet():
+                self._on_set(message)
+
+    def refuse(self, message: Request, reason: str) -> None:
+        """Answer a request that is not carried out."""
+        if features.BACKUP2 in self._uplink.features:
+            self._backups.answer(message.request_id, getattr(message, "plan_id", None), reason)
+
+    def _on_list(self, request_id: str) -> None:
+        found: list[Schedule] = []
+
+        def done(error: Exception | None) -> None:
+            told = tuple(
+                wire.Schedule(
+                    id=each.id,
+                    plan_id=each.plan_id,
+                    cron=each.cron,
+                    tz=each.tz,
+                    enabled=each.enabled,
+                )
+                for each in found
+            )
+            self._backups.answer(request_id, None, _word(error), schedules=told)
+
+        self._disk.submit(lambda: found.extend(self._schedules.read()), done)
+
+    def _on_set(self, message: wire.BackupScheduleSet) -> None:
+        wanted = [
+            Schedule(
+                id=each.id, plan_id=each.plan_id, cron=each.cron, tz=each.tz, enabled=each.enabled
+            )
+            for each in message.schedules
+        ]
+
+        def done(error: Exception | None) -> None:
+            detail = None if error is None else str(error)
+            self._backups.answer(message.request_id, None, _word(error), detail=detail)
+
+        self._disk.submit(lambda: self._schedules.write(wanted), done)
+
+
+def _word(error: Exception | None) -> str | None:
+    if error is None:
+        return None
+    return "bad_schedule" if isinstance(error, BackupPlanError) else "io_error"
