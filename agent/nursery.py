@@ -14,11 +14,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from agent.log import Log
 from workers import frames
-from workers.errors import MailboxError
+from workers.errors import FrameError, MailboxError
 from workers.loop import Loop, Timer
 from workers.messages import (
     Exited,
@@ -176,7 +174,7 @@ class Nursery:
     def _on_frame(self, _kind: int, body: bytes) -> None:
         try:
             message = decode_from_zygote(body)
-        except msgspec.MsgspecError:
+        except FrameError:
             self._drop()
             return
         if isinstance(message, Ready):

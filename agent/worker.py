@@ -263,24 +263,15 @@ class Worker:
             self.kill(Gone(reason="worker_stalled", detail=str(e)))
 
     def _on_frame(self, kind: int, body: bytes) -> None:
+        """One frame; a FrameError closes the mailbox, and that ends the worker."""
         is_output = kind == frames.DATA and len(body) > frames.DATA_HEADER_BYTES
         if not is_output and not self._messages.admits():
-            self._break(f"more than {MESSAGES_PER_S:.0f} messages a second")
-            return
+            raise FrameError(f"more than {MESSAGES_PER_S:.0f} messages a second")
         if kind == frames.DATA:
-            try:
-                stream, offset, data = frames.parse_data(body)
-            except FrameError as e:
-                self._break(str(e))
-                return
+            stream, offset, data = frames.parse_data(body)
             self.owner.on_output(self, stream, offset, data)
             return
-        try:
-            message = decode_to_agent(body)
-        except msgspec.MsgspecError as e:
-            self._break(str(e))
-            return
-        match message:
+        match message := decode_to_agent(body):
             case Beat():
                 self._on_beat(message.progress)
             case Hello():
@@ -294,8 +285,7 @@ class Worker:
 
     def _on_hello(self, hello: Hello) -> None:
         if hello.job_id != self.record.job_id:
-            self._break("another job answers")
-            return
+            raise FrameError("another job answers")
         if self._is_adopted and not hello.started and not hello.finished:
             # The agent before us died before it could let the job begin: it never will.
             self.doom = Gone(reason="agent_restarted", detail="the job had not begun")
@@ -320,11 +310,6 @@ class Worker:
         elif self.result is None:
             self.result = result
             self.owner.on_finished(self, result)
-
-    def _break(self, detail: str) -> None:
-        """It does not speak our language: nothing it says can be trusted any more."""
-        self._let_go()
-        self.kill(Gone(reason="worker_died", detail=f"ipc_protocol: {detail}"))
 
     def _on_closed(self, reason: str) -> None:
         """All that it wrote has been read. Dead, or about to be, or it lost patience with us."""

@@ -15,10 +15,8 @@ import signal
 import sys
 from typing import Any
 
-import msgspec
-
 from workers import frames, jobs
-from workers.errors import AccountError, MailboxFullError, RecordError, WorkersError
+from workers.errors import AccountError, MailboxFullError, RecordError
 from workers.kind import Worker
 from workers.loop import Loop, Timer
 from workers.messages import (
@@ -40,6 +38,7 @@ from workers.messages import (
 from workers.queues import Mailbox, listen
 
 BEAT_S = 2.0
+DIAL_S = 5.0  # a dialler shows its token, or is sent away
 IDLE_S = 2.0  # a worker without a job and without an agent ends
 KEEP_FINISHED_S = 60.0  # a finished job waits at least that long for an agent, then spools
 ROOM_BYTES = 256 << 10
@@ -123,8 +122,10 @@ class Office:
 
     def _on_peer(self, peer: Mailbox) -> None:
         """A dialler is nobody until it has shown the token; a second one is sent away."""
+        patience = self.loop.call_later(DIAL_S, peer.close)
 
         def first_frame(kind: int, body: bytes) -> None:
+            patience.cancel()
             message = decode_to_worker(body) if kind == frames.MESSAGE else None
             known = isinstance(message, Dial) and _is_same(message.token, self._token)
             if known and self._mailbox is None:
@@ -163,6 +164,7 @@ class Office:
         )
 
     def _on_frame(self, kind: int, body: bytes) -> None:
+        """One frame; a FrameError closes the mailbox, as if the agent had died: no more."""
         if kind == frames.DATA:
             if self._worker is not None and self._result is None:
                 self._worker.on_data(frames.parse_data(body)[2])
@@ -262,11 +264,8 @@ class Office:
             self._on_closed("full")
 
     def _on_error(self, error: Exception) -> None:
-        """A bug or a broken peer: say so and die; the agent reports `worker_died`."""
-        if isinstance(error, msgspec.MsgspecError | WorkersError) and self._mailbox is not None:
-            self.log("error", "worker failed", error=type(error).__name__, detail=str(error))
-        else:
-            self.log("error", "worker failed", error=repr(error))
+        """A bug: say so and die; the agent reports `worker_died`."""
+        self.log("error", "worker failed", error=repr(error))
         self.exit_code = 70
         if self._worker is not None and not self._ending:
             self._ending = True

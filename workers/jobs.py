@@ -139,7 +139,7 @@ def read_records(state_dir: str) -> tuple[list[JobRecord], list[str]]:
     for name in sorted(name for name in os.listdir(folder) if name.endswith(RECORD)):
         try:
             record = _records.decode(_read(os.path.join(folder, name)))
-        except (RecordError, msgspec.MsgspecError):
+        except (RecordError, msgspec.MsgspecError, ValueError):  # ValueError: bad UTF-8
             unusable.append(name)
             continue
         if name == f"{record.job_id}{RECORD}":  # it becomes a path again when it is removed
@@ -194,7 +194,7 @@ def read_spool(state_dir: str, job_id: str) -> Spool | None:
         if len(content) < 4 or zlib.crc32(body) != int.from_bytes(content[:4], "big"):
             return None
         return _spools.decode(body)
-    except (RecordError, msgspec.MsgspecError):
+    except (RecordError, msgspec.MsgspecError, ValueError):
         return None
 
 

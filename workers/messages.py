@@ -10,10 +10,11 @@ Rules: offsets count the bytes of a stream from its beginning; times are seconds
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from workers.errors import FrameError
 from workers.messages_backup import BackupEnded, BackupSpec, BackupStep
 
 STREAM_TERMINAL = 0
@@ -366,35 +367,44 @@ _from_zygote: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(From
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _to_agent: msgspec.msgpack.Decoder[ToAgent] = msgspec.msgpack.Decoder(ToAgent)
 
+T = TypeVar("T")
+
 
 def encode(message: ToWorker | ToAgent | ToZygote | FromZygote) -> bytes:
     """Return the body of a MESSAGE frame."""
     return _encoder.encode(message)
 
 
-def decode_to_worker(body: bytes | bytearray | memoryview) -> ToWorker:
+def decode_to_worker(body: bytes) -> ToWorker:
     """Decode what an agent sent.
 
     Raises:
-        msgspec.MsgspecError: not one of ours; drop the connection.
+        FrameError: not one of ours; the connection is dropped, the job goes on.
     """
-    return _to_worker.decode(body)
+    return _decoded(_to_worker, body)
 
 
-def decode_to_agent(body: bytes | bytearray | memoryview) -> ToAgent:
+def decode_to_agent(body: bytes) -> ToAgent:
     """Decode what a worker sent.
 
     Raises:
-        msgspec.MsgspecError: not one of ours; the worker is dropped (`ipc_protocol`).
+        FrameError: not one of ours; the worker is dropped (`ipc_protocol`).
     """
-    return _to_agent.decode(body)
+    return _decoded(_to_agent, body)
 
 
 def decode_to_zygote(body: bytes) -> ToZygote:
-    """Decode what an agent asks of the zygote; raises msgspec.MsgspecError."""
-    return _to_zygote.decode(body)
+    """Decode what an agent asks of the zygote; raises FrameError."""
+    return _decoded(_to_zygote, body)
 
 
 def decode_from_zygote(body: bytes) -> FromZygote:
-    """Decode what the zygote reports; raises msgspec.MsgspecError."""
-    return _from_zygote.decode(body)
+    """Decode what the zygote reports; raises FrameError."""
+    return _decoded(_from_zygote, body)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as e:  # ValueError: bad UTF-8
+        raise FrameError(f"no message of ours: {e}") from e

@@ -20,8 +20,6 @@ import signal
 import socket
 import sys
 
-import msgspec
-
 from workers import frames, jobs, trees
 from workers.entry import KINDS, Office, _may_dial
 from workers.errors import FrameError, RecordError, WorkersError
@@ -127,7 +125,7 @@ class Zygote:
             if kind != frames.MESSAGE:
                 raise FrameError("the zygote takes no data frames")
             message = decode_to_zygote(body)
-        except (FrameError, msgspec.MsgspecError):
+        except FrameError:
             if self._agent is not None:
                 self._agent.close()
                 self._agent = None
