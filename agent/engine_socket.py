@@ -68,9 +68,10 @@ class EngineSocket(websocket.WebSocket):  # type: ignore[misc]  # the library is
         if not self._ahead:
             self._ahead = memoryview(super()._recv(_READ_CHUNK))
         chunk, self._ahead = bytes(self._ahead[:size]), self._ahead[size:]
-        length = self.frame_buffer.length
-        if length is not None and length > _MAX_MESSAGE:
-            raise LinkError("protocol", f"a message of {length} bytes")
+        fragments = self.cont_frame.cont_data
+        length = (self.frame_buffer.length or 0) + (len(fragments[1]) if fragments else 0)
+        if length > _MAX_MESSAGE:
+            raise LinkError("protocol", f"the server sends a message of over {length} bytes")
         return chunk
 
 

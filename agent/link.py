@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.log import Log
 
 _AUTH_TIMEOUT_S = 10.0
+_AUTH_CHECK_S = 0.1  # a core that is stopping answers no more
 # Once a WebSocket has worked, a few failures are an outage, not a network that blocks them.
 _FAILURES_BEFORE_POLLING = 3
 # What a person must see who only looks at stderr (contract part 3, "Log").
@@ -168,10 +169,13 @@ class Link:
         """
         answer: queue.SimpleQueue[ConnectAuth] = queue.SimpleQueue()
         self._around.loop.call_threadsafe(lambda: answer.put(self._auth()))
-        try:
-            return answer.get(timeout=_AUTH_TIMEOUT_S)
-        except queue.Empty:
-            raise LinkError("busy", "the agent's own core did not answer") from None
+        deadline_s = now_s() + _AUTH_TIMEOUT_S
+        while now_s() < deadline_s and not self._stopping.is_set():
+            try:
+                return answer.get(timeout=_AUTH_CHECK_S)
+            except queue.Empty:
+                continue
+        raise LinkError("busy", "the agent's own core did not answer")
 
     def _rest(self, end: End) -> None:
         """Wait before the next attempt."""
