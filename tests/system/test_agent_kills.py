@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from agent import exits
-from tests.doubles import vitals
+from tests.doubles import sandbox, vitals
 from tests.doubles.agent_process import AgentProcess, running_agent
 from tests.doubles.console import Console, Transcript
 from tests.doubles.hubs import HubOptions, ScriptedHub
-from tests.facilities import only_if, require, require_root
+from tests.facilities import only_if
 
 CONFIG = {
     "statsIntervalSec": 1,
@@ -132,7 +132,6 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
 def test_agent_after_a_reboot_reports_each_job_once_as_lost(tmp_path: Path) -> None:
     """State directory kept, run directory and processes gone, another boot id: nothing is adopted,
     nothing runs again, and a second start has nothing more to say."""
-    require_root()
     only_if(BOOT_ID.exists(), "the kernel has no boot id")
     fresh = tmp_path / "boot_id"
     fresh.write_text("11111111-2222-4333-8444-555555555555\n")
@@ -146,8 +145,7 @@ def test_agent_after_a_reboot_reports_each_job_once_as_lost(tmp_path: Path) -> N
         end_by_force(agent)
         shutil.rmtree(agent.root / "run")
         (agent.root / "run").mkdir(mode=0o700)
-        bind = f"mount --bind {fresh} {BOOT_ID}"
-        agent.prefix = [require("unshare"), "-m", "sh", "-c", f'{bind}; exec "$@"', "sh"]
+        agent.prefix = sandbox.mounts(f"mount --bind {fresh} {BOOT_ID}")
         for _ in range(2):
             mark = hub.record.mark()
             agent.start()
