@@ -1,0 +1,267 @@
+"""Backups over a real link, with a real rsync: both servers for 1.5, ours for `backup2`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.agent_process import AgentProcess, running_agent
+from tests.doubles.hubs import Hub, HubOptions, NodeHub, ScriptedHub
+from tests.facilities import require
+
+END_S = 60.0
+OURS = HubOptions(features=("ack", "credit", "base64", "workers", "backup2"))
+FINALS = ("backup_complete", "backup_error")
+
+
+@dataclass
+class Setting:
+    """A hub, an agent, and a tree to back up."""
+
+    hub: Hub
+    agent: AgentProcess
+    source: Path
+    dest: Path
+
+    def request(self, plan: str, **changes: Any) -> dict[str, Any]:
+        return {
+            "planId": plan,
+            "host": "",
+            "user": None,
+            "port": 22,
+            "sourceDirs": [str(self.source)],
+            "destRoot": str(self.dest),
+            "ignoreGlobs": ["*.tmp"],
+            **changes,
+        }
+
+    def plan(self, plan: str, **changes: Any) -> dict[str, Any]:
+        self.hub.emit("backup_plan", self.request(plan, **changes))
+        payload: dict[str, Any] = self.hub.wait_for(
+            "backup_plan", timeout=END_S, planId=plan
+        ).payload
+        return payload
+
+    def finals(self, plan: str) -> list[Any]:
+        return [e for name in FINALS for e in self.hub.events(name, planId=plan)]
+
+
+def a_tree(folder: Path, big: int = 2_000_000) -> Path:
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a").write_bytes(b"a")
+    (folder / "sub" / "big").write_bytes(os.urandom(big))
+    (folder / "skip.tmp").write_bytes(b"x")
+    os.mkfifo(folder / "fifo")
+    return folder
+
+
+@pytest.fixture(params=["node", "ours"])
+def setting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting]:
+    require("rsync")
+    hub = NodeHub() if request.param == "node" else ScriptedHub(OURS)
+    with hub, running_agent(hub.url) as agent:
+        hub.wait_for("stats", timeout=30)
+        yield Setting(hub, agent, a_tree(tmp_path / "src"), tmp_path / "dest")
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[Setting]:
+    require("rsync")
+    config = {"backup": {"layout": "snapshot"}}
+    with ScriptedHub(OURS) as hub, running_agent(hub.url, config=config) as agent:
+        hub.wait_for("stats", timeout=30)
+        yield Setting(hub, agent, a_tree(tmp_path / "src"), tmp_path / "dest")
+
+
+def test_backup_is_planned_and_run_with_one_final(setting: Setting) -> None:
+    planned = setting.plan("p1")
+    assert (planned["totalFiles"], planned["totalBytes"]) == (2, 2_000_001)
+    assert sorted(planned["files"]) == ["src/a", "src/sub/big"]
+    assert planned["modifies"] == []
+    # The same thing said in other words.
+    again = setting.request("p1", host=None, user="", port=None, extra="ignored")
+    setting.hub.emit("backup_start", again)
+    done = setting.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
+    assert (done["ok"], done["transferredBytes"], done["skipped"]) == (True, 2_000_001, 1)
+    copy = setting.dest / "src"
+    assert (copy / "sub" / "big").read_bytes() == (setting.source / "sub" / "big").read_bytes()
+    assert not (copy / "skip.tmp").exists()
+    assert len(setting.finals("p1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"destRoot": "/elsewhere/x"}, "destRoot"),
+        ({"ignoreGlobs": []}, "ignoreGlobs"),
+        ({"host": "h"}, "host"),
+        ({"sourceDirs": ["/other"]}, "sourceDirs"),
+    ],
+)
+def test_backup_start_that_is_not_the_plan_is_refused(
+    setting: Setting, changes: dict[str, Any], field: str
+) -> None:
+    setting.plan("p1")
+    setting.hub.emit("backup_start", setting.request("p1", **changes))
+    error = setting.hub.wait_for("backup_error", timeout=END_S, planId="p1").payload["error"]
+    assert error == f"plan_mismatch: {field}"
+    assert not setting.dest.exists()
+
+
+def test_backup_refusals_name_their_reason(setting: Setting, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    cases: list[tuple[dict[str, Any], str]] = [
+        *(
+            ({"host": host}, "bad_host")
+            for host in (f"-oProxyCommand=touch {canary}", "a b", "a;b", "$(id)", "[::1]x", "x\n")
+        ),
+        ({"host": "h" * 300}, "bad_host"),
+        *(
+            ({"sourceDirs": [source]}, "bad_source")
+            for source in ("-e sh", "--rsync-path=x", "host:/x", "rsync://h/x", "rel", "/a/../b")
+        ),
+        ({"sourceDirs": ["/" + "x" * 5000]}, "bad_source"),
+        ({"sourceDirs": [str(tmp_path / "nowhere")]}, "bad_source"),
+        *(
+            ({"destRoot": dest}, "bad_dest")
+            for dest in ("/", "/etc", "~", "a:b:c", str(setting.source / "in"), "/x/./")
+        ),
+        ({"ignoreGlobs": ["a\nb"]}, "bad_glob"),
+    ]
+    for number, (changes, reason) in enumerate(cases):
+        plan = f"bad-{number}"
+        setting.hub.emit("backup_plan", setting.request(plan, **changes))
+        answer = setting.hub.wait_for("backup_error", timeout=END_S, planId=plan).payload
+        assert answer["error"] == reason, changes
+    setting.hub.emit("backup_start", setting.request("never-made"))
+    answer = setting.hub.wait_for("backup_error", timeout=END_S, planId="never-made").payload
+    assert answer["error"] == "unknown_plan"
+    assert not canary.exists()
+
+
+def test_backup_goes_on_when_the_agent_is_killed(setting: Setting) -> None:
+    """The worker keeps the run; the next agent adopts it and reports its one final."""
+    slow_down(setting)
+    setting.plan("p1")
+    setting.hub.emit("backup_start", setting.request("p1"))
+    setting.hub.wait_for("backup_progress", timeout=END_S, planId="p1")
+    setting.agent.kill()
+    resume(setting)
+    setting.agent.start()
+    done = setting.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
+    assert done["ok"] is True
+    assert len(setting.finals("p1")) == 1
+
+
+def test_backup_goes_on_when_its_worker_is_killed(setting: Setting) -> None:
+    slow_down(setting)
+    setting.plan("p1")
+    setting.hub.emit("backup_start", setting.request("p1"))
+    setting.hub.wait_for("backup_progress", timeout=END_S, planId="p1")
+    (worker,) = setting.agent.workers("backup")
+    os.kill(worker["pid"], signal.SIGKILL)
+    resume(setting)
+    done = setting.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
+    assert done["ok"] is True
+    assert len(setting.finals("p1")) == 1
+
+
+def slow_down(setting: Setting) -> None:
+    """Put a FIFO in the place of rsync's program: it waits until the test lets it go."""
+    gate = setting.agent.root / "gate"
+    os.mkfifo(gate)
+    folder = setting.agent.root / "bin"
+    folder.mkdir()
+    script = folder / "rsync"
+    script.write_text(
+        '#!/bin/sh\ncase "$*" in *--version*|*--dry-run*) ;; *) read x < '
+        f'{gate};; esac\nexec {require("rsync")} "$@"\n'
+    )
+    script.chmod(0o755)
+    setting.agent.terminate()
+    setting.agent.env["PATH"] = f"{folder}:{setting.agent.env['PATH']}"
+    before = len(setting.hub.events("stats"))
+    setting.agent.start()
+    setting.agent.until(lambda: len(setting.hub.events("stats")) > before)
+
+
+def resume(setting: Setting) -> None:
+    """Open the gate for good."""
+    gate = setting.agent.root / "gate"
+    gate.rename(gate.with_suffix(".old"))
+    gate.write_text("go\n")
+    fd = os.open(gate.with_suffix(".old"), os.O_RDWR | os.O_NONBLOCK)
+    os.write(fd, b"go\ngo\n")
+
+
+def test_backup_second_start_is_ignored_by_a_foreign_server_and_answered_to_ours(
+    setting: Setting,
+) -> None:
+    slow_down(setting)
+    setting.plan("p1")
+    setting.hub.emit("backup_start", setting.request("p1"))
+    setting.hub.wait_for("backup_progress", timeout=END_S, planId="p1")
+    setting.hub.emit("backup_start", setting.request("p1", requestId="r2"))
+    if isinstance(setting.hub, ScriptedHub):
+        answer = setting.hub.wait_for("backup_result", timeout=END_S, requestId="r2").payload
+        assert (answer["ok"], answer["error"]) == (False, "already_running")
+    resume(setting)
+    setting.hub.wait_for("backup_complete", timeout=END_S, planId="p1")
+    assert len(setting.finals("p1")) == 1
+
+
+def test_backup2_cancel_ends_the_run_with_exactly_one_final(ours: Setting) -> None:
+    slow_down(ours)
+    ours.plan("p1")
+    ours.hub.emit("backup_start", ours.request("p1"))
+    ours.hub.wait_for("backup_progress", timeout=END_S, planId="p1")
+    ours.hub.emit("backup_cancel", {"planId": "p1", "requestId": "c1"})
+    assert ours.hub.wait_for("backup_result", timeout=END_S, requestId="c1").payload["ok"] is True
+    assert (
+        ours.hub.wait_for("backup_error", timeout=END_S, planId="p1").payload["error"]
+        == "cancelled"
+    )
+    ours.hub.emit("backup_cancel", {"planId": "p1", "requestId": "c2"})
+    late = ours.hub.wait_for("backup_result", timeout=END_S, requestId="c2").payload
+    assert (late["ok"], late["error"]) == (False, "not_running")
+    assert len(ours.finals("p1")) == 1
+
+
+def test_backup2_verifies_lists_restores_and_keeps_schedules(ours: Setting, tmp_path: Path) -> None:
+    planned = ours.plan("p1", requestId="r0")
+    assert planned["requestId"] == "r0"
+    assert planned["job"]["layout"] == "snapshot"
+    ours.hub.emit("backup_start", {"planId": "p1", "requestId": "r1"})
+    done = ours.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
+    assert (done["files"], done["plannedFiles"], done["requestId"]) == (2, 2, "r1")
+
+    def ask(event: str, request: str, **fields: Any) -> dict[str, Any]:
+        ours.hub.emit(event, {"planId": "p1", "requestId": request, **fields})
+        payload: dict[str, Any] = ours.hub.wait_for(
+            "backup_result", timeout=END_S, requestId=request
+        ).payload
+        return payload
+
+    assert ask("backup_verify", "v1", full=True)["ok"] is True
+    (snapshot,) = ask("backup_ls", "l1")["result"]["snapshots"]
+    entries = ask("backup_ls", "l2", snapshot=snapshot, path="src/sub")["result"]["entries"]
+    assert [entry["path"] for entry in entries] == ["src/sub/big"]
+    back = ask("backup_restore", "b1", to=str(tmp_path / "back"))
+    assert back["ok"] is True
+    whole = (ours.source / "sub" / "big").read_bytes()
+    assert (tmp_path / "back" / "src" / "sub" / "big").read_bytes() == whole
+    (ours.dest / "src" / snapshot / "a").write_bytes(b"b")
+    broken = ask("backup_verify", "v2", full=True)
+    assert (broken["ok"], broken["error"]) == (False, "different")
+    assert broken["result"]["differences"][0]["path"] == "src/a"
+    schedule = {"id": "s", "planId": "p1", "cron": "0 3 * * *", "tz": "UTC", "enabled": True}
+    assert ask("backup_schedule_set", "s1", schedules=[schedule])["ok"] is True
+    assert ask("backup_schedule_list", "s2")["schedules"] == [schedule]
+    wrong = ask("backup_schedule_set", "s3", schedules=[{**schedule, "cron": "never"}])
+    assert (wrong["ok"], wrong["error"]) == (False, "bad_schedule")
