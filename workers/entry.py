@@ -71,6 +71,7 @@ class Office:
         self._worker: Worker | None = None
         self._result: Result | None = None
         self._ending = False
+        self._is_over = False  # nobody is waited for any more
         self._progress = 0
         self._beat_timer: Timer | None = None
         self._lease_s: float | None = None
@@ -111,8 +112,7 @@ class Office:
         self._result = result
         self.send(Finished(result=result))
         if self._mailbox is None:
-            self._spool()
-            self._arm_lease(KEEP_FINISHED_S)
+            self._spool_or_stay()
 
     def progress(self) -> None:
         self._progress += 1
@@ -232,17 +232,29 @@ class Office:
             self._spool()
             self.leave()
         else:
+            self._is_over = True
             self._worker.end("lease_expired")
 
     def _on_terminate(self) -> None:
+        self._is_over = True
         if self._worker is None:
             self.leave()
-        else:
+        elif self._result is None:
             self._worker.end("agent_stopped")
+        elif self._mailbox is None:
+            self._spool_or_stay()
 
-    def _spool(self) -> None:
+    def _spool_or_stay(self) -> None:
+        """The job has ended without an agent: leave where nobody is expected, else wait a while."""
+        if self._spool() and self._is_over:
+            self.leave()
+        else:
+            self._arm_lease(KEEP_FINISHED_S)
+
+    def _spool(self) -> bool:
+        """Write the result down, with what nobody has read; False: it is not on the disk."""
         if self._result is None or self._worker is None:
-            return
+            return False
         offset, unread = self._worker.unread()
         try:
             jobs.write_spool(
@@ -252,6 +264,8 @@ class Office:
             # Disk full: the result lives in memory until the lease ends; then it is lost and the
             # agent reports the job as of unknown outcome.
             self.exit_code = 1
+            return False
+        return True
 
     def _put(self, frame: bytes) -> None:
         if self._mailbox is None:
