@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from agent.log import Log
 from agent.pool import Pool
-from agent.worker import Owner, Worker
+from agent.worker import Gone, Owner, Worker
 from workers import jobs
 from workers.jobs import JobRecord, Spool
 from workers.messages import End
@@ -55,16 +57,26 @@ def adopt_all(
     for record in records:
         adopter = adopters.get(record.kind)
         worker = pool.adopt(record, adopter or loner)
-        if worker is not None:
-            adopted += 1
-            _take(pool, worker, record, adopter, is_final_known)
-        elif adopter is None or is_final_known(record.job_id):
-            pool.drop_record(record.job_id)
-        else:
-            pool.sweep(record.job_id)
-            spool = jobs.read_spool(state_dir, record.job_id)
-            adopter.recover(record, spool, _dropper(pool, record.job_id))
+        try:
+            if worker is not None:
+                _take(pool, worker, record, adopter, is_final_known)
+                adopted += 1
+            elif adopter is None or is_final_known(record.job_id):
+                pool.drop_record(record.job_id)
+            else:
+                _recover(pool, state_dir, record, adopter)
+        except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as e:
+            # Its family cannot make out what it was: no reason not to start.
+            log.error("job record makes no sense", job=record.job_id, error=repr(e))
+            if worker is not None:
+                worker.kill(Gone(reason="agent_restarted"))
     return adopted
+
+
+def _recover(pool: Pool, state_dir: str, record: JobRecord, adopter: Adopter) -> None:
+    pool.sweep(record.job_id)
+    spool = jobs.read_spool(state_dir, record.job_id)
+    adopter.recover(record, spool, _dropper(pool, record.job_id))
 
 
 def _take(
