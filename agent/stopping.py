@@ -1,12 +1,13 @@
 """End what an agent left behind, with no agent running: workers by their records, then zygotes.
 
 Used by `jackline stop`. Rules: holds the agent's lock meanwhile, so that no agent starts in
-between; signals only processes whose pid and start time match their record; a job's result is
-spooled by its worker and reported by the next agent. Source: architecture, "Adoption".
+between; signals only processes whose pid and start time match their record, or whose command line
+names our run directory as a zygote's does; a job's result is spooled by its worker and reported by the next agent. Source: architecture, "Adoption".
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -41,8 +42,8 @@ def end_everything(dirs: Dirs, timeout_s: float) -> list[str]:
         return ["an agent runs on this state directory and does not answer its control socket"]
     try:
         left = _end_workers(str(dirs.state), deadline_s)
-        _end_zygotes(dirs.run)
-        return left
+        _ask_zygotes(dirs.run)
+        return left + _end_strays(dirs.run, deadline_s)
     finally:
         lock.release()
 
@@ -59,7 +60,8 @@ def _end_workers(state_dir: str, deadline_s: float) -> list[str]:
         import signal  # the names differ on Windows
 
         for process, _ in alive.values():
-            processes.send(process, signal.SIGTERM)
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                processes.send(process, number)
     patient_until_s = min(deadline_s, time.monotonic() + TERM_S)
     while time.monotonic() < patient_until_s:
         if not any(processes.is_alive(process) for process, _ in alive.values()):
@@ -81,7 +83,7 @@ def _drive(kill: trees.TreeKill, deadline_s: float) -> None:
         time.sleep(wait_s)
 
 
-def _end_zygotes(run_dir: Path) -> None:
+def _ask_zygotes(run_dir: Path) -> None:
     """Ask every zygote that listens here to end; its workers are gone."""
     from workers import frames
     from workers.messages import Quit, encode
@@ -96,6 +98,30 @@ def _end_zygotes(run_dir: Path) -> None:
                     pass
             except OSError:
                 path.unlink(missing_ok=True)
+
+
+def _end_strays(run_dir: Path, deadline_s: float) -> list[str]:
+    """Kill what is deaf (a stopped zygote) or has no record: our run directory names them all."""
+    strays = list(_started_for(run_dir))
+    for process in strays:
+        _drive(trees.kill_tree(process, trees.AT_ONCE), deadline_s)
+    return [f"pid {each.pid} would not end" for each in strays if processes.is_alive(each)]
+
+
+def _started_for(run_dir: Path) -> Iterator[ProcessRef]:
+    """Zygotes, and the workers forked from them, bear the address in their arguments."""
+    if not processes.has_proc():
+        return
+    address = os.fsencode(run_dir / "zygote-")
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        is_ours = b"_zygote" in words and any(word.startswith(address) for word in words)
+        process = processes.reference(int(name)) if is_ours else None
+        if process is not None and processes.is_alive(process):
+            yield process
 
 
 def _sockets(run_dir: Path) -> Iterator[Path]:
