@@ -2,7 +2,8 @@
 
 Used by `jackline stop`. Rules: holds the agent's lock meanwhile, so that no agent starts in
 between; signals only processes whose pid and start time match their record, or whose command line
-names our run directory as a zygote's does; a job's result is spooled by its worker and reported by the next agent. Source: architecture, "Adoption".
+names our run directory as a zygote's does; a job's result is spooled by its worker and reported by
+the next agent. Source: architecture, "Adoption".
 """
 
 from __future__ import annotations
