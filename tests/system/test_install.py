@@ -19,6 +19,7 @@ import pytest
 from tests.facilities import ROOT, only_if, require, require_root
 
 HIDDEN = ("/etc", "/opt", "/usr/local/bin", "/var/lib", "/var/log", "/run")
+CONFIG = {"clientId": "a", "serverUrl": "http://127.0.0.1:9", "authToken": "tokentoken"}
 DEADLINE_S = 300.0
 
 
@@ -84,17 +85,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
-    """A machine on which install.sh has run once, for an account of its own."""
+def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine on which nothing of ours has been yet."""
     require_root()
     only_if(bool(system_python()), "/usr/bin/python3 is older than 3.11 or has no venv")
     made = Machine(tmp_path_factory.mktemp("machine"))
     try:
         only_if(made.is_up, "mount name spaces cannot be made")
-        made.run(*install(wheel), "--user", "jackline-test")
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def machine(bare_machine: Machine, wheel: Path) -> Machine:
+    """The same with install.sh run, for an account of its own, and configured."""
+    if not bare_machine.at("/opt/jackline").exists():
+        bare_machine.run(*install(wheel), "--user", "jackline-test")
+        bare_machine.at("/etc/jackline/agent-config.json").write_text(json.dumps(CONFIG))
+        bare_machine.run(*install(wheel), "--user", "jackline-test")
+    return bare_machine
 
 
 def install(wheel: Path) -> list[str]:
@@ -135,12 +145,9 @@ def test_install_puts_the_plugin_where_any_python_may_take_it_from(machine: Mach
 
 def test_install_again_upgrades_and_keeps_the_configuration(machine: Machine, wheel: Path) -> None:
     config = machine.at("/etc/jackline/agent-config.json")
-    config.write_text(
-        json.dumps({"clientId": "a", "serverUrl": "http://127.0.0.1:9", "authToken": "tokentoken"})
-    )
     config.chmod(0o644)
     machine.run(*install(wheel), "--user", "jackline-test")
-    assert json.loads(config.read_text())["clientId"] == "a"
+    assert json.loads(config.read_text()) == CONFIG
     assert mode(config) == 0o640
     assert machine.run("jackline", "config", "check").returncode == 0
 
