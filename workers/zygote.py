@@ -6,7 +6,8 @@ the next agent finds it, reports every worker's exit (kept until an agent has ta
 survives the agent. An upgrade starts a second one beside it: its address carries the version.
 
 Rules: only a process of the same user (or root) may dial, one at a time; it never runs job code;
-with no agent it stays while a worker or an unread exit is left, else it ends.
+with no agent it stays while a worker or an unread exit is left (one that tells of a killing, and
+for 15 minutes), else it ends.
 Source: architecture, "Endpoint processes".
 """
 
@@ -50,6 +51,7 @@ from workers.trees_posix import become_subreaper  # noqa: E402
 # Loaded once, in pages that all workers share; requests, which few need, is not.
 PRELOADED = (KINDS["shell"], KINDS["admin"], KINDS["telemetry"], "workers.confine", "psutil")
 LONELY_S = 5.0
+UNREAD_S = 900.0
 
 
 def run(argv: list[str]) -> int:
@@ -163,9 +165,15 @@ class Zygote:
             os.unlink(spawn.address)
         exited = self._unread[pid] = Exited(job_id=spawn.job_id, pid=pid, status=status)
         self._send(exited)
+        self.loop.call_later(UNREAD_S if status else 0.0, lambda: self._give_up(exited))
         for orphan in self._strays.arrived(self._workers):
             if status != 0:
                 self._end(trees.kill_tree(orphan, trees.AT_ONCE))
+
+    def _give_up(self, exited: Exited) -> None:
+        """Nobody came to read it: what an orderly end has to say is in the spool anyway."""
+        if self._unread.get(exited.pid) is exited:
+            del self._unread[exited.pid]
 
     def _end(self, kill: trees.TreeKill) -> None:
         """Drive the end of what a killed worker has left to us."""
