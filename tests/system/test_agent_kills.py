@@ -107,7 +107,7 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
         for job in console.jobs:
             mine = [final["payload"] for final in finals if final["payload"].get("jobId") == job]
             (outcome,) = {_in_short(payload["result"]) for payload in mine}
-            if outcome == ("", 125, "agent_restarted"):
+            if outcome[:2] == ("", 125) and outcome[2] in ("agent_restarted", "unknown_outcome"):
                 # Killed between the job's record and its start: told, and it never ran.
                 not_begun.add(job)
             else:

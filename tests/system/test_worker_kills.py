@@ -55,25 +55,32 @@ class Butcher:
 
     def strike(self, number: int) -> None:
         """Hit one random worker, whatever it is doing, its start included."""
-        rows = [row for row in self.agent.workers() if row["pid"] and row["job"] not in self.hit]
-        if number == signal.SIGSTOP:
-            rows = [row for row in rows if row["kind"] in ("shell", "admin")]
-        if rows:
-            self._strike(self.random.choice(rows), number)
+        kinds = ("shell", "admin") if number == signal.SIGSTOP else None
 
-    def _strike(self, row: dict[str, Any], number: int) -> None:
+        def victims() -> list[dict[str, Any]]:
+            rows = [
+                row for row in self.agent.workers() if row["pid"] and row["job"] not in self.hit
+            ]
+            return [row for row in rows if kinds is None or row["kind"] in kinds]
+
+        self.agent.until(lambda: self._hit(self.random.choice(victims() or [{}]), number))
+
+    def _hit(self, row: dict[str, Any], number: int) -> bool:
+        if not row:
+            return False
         job = row["job"]
         try:
             os.kill(row["pid"], number)
         except ProcessLookupError:
-            return
+            return False
         if row["kind"] == "telemetry":
             self.telemetry_kills += 1
-            return
+            return True
         self.hit[job] = "worker_stalled" if number == signal.SIGSTOP else "worker_died"
         self.workers[job] = row["id"]
         self._shells.discard(job)
         self._commands.discard(job)
+        return True
 
     def told(self) -> dict[str, list[dict[str, Any]]]:
         """Return the final events by job."""
