@@ -35,6 +35,7 @@ class Session:
     drained: int = 0  # offset below which everything has left us
     acked: int = 0  # offset below which the hub has everything
     seen: int = 0  # offset below which the output is known to exist
+    granted: int = 0  # offset up to which its worker has had leave to print
     restarting: bool = False
     resume_timer: Timer | None = field(default=None, repr=False)
 
@@ -45,6 +46,14 @@ class Session:
             data = data[skip:] if 0 < skip < len(data) else b""
         self.seen = max(self.seen, self.text.fed + len(data))
         return data
+
+    def grant_to(self, offset: int) -> None:
+        """Its worker may print up to `offset`; leave that it had before may still be made use of."""
+        self.granted = max(self.granted, offset)
+
+    def is_allowed(self, data: bytes) -> bool:
+        """Has the worker had leave for what continues the output?"""
+        return not data or self.text.fed + len(data) <= self.granted
 
     def bypasses(self, start: int, end: int) -> bool:
         """Does a gap of the worker's belong to the output as it stands now?"""

@@ -127,6 +127,7 @@ class Shells:
         """The consumer takes more."""
         session = self._sessions.get(message.session)
         if session is not None and features.CREDIT in self._uplink.features:
+            session.granted += message.bytes
             session.worker.send(Credit(bytes=message.bytes))
 
     def on_ack(self, message: ShellAck) -> None:
@@ -188,6 +189,7 @@ class Shells:
         if features.RESUME not in self._uplink.features:
             session.worker.send(Acked(offset=session.drained))
         if features.CREDIT not in self._uplink.features:
+            session.granted += cost
             session.worker.send(Credit(bytes=cost))
 
     def states(self) -> list[JobState]:
@@ -254,7 +256,11 @@ class Shells:
         session = self._by_worker.get(worker.record.job_id)
         if session is None or not session.flowing:
             return
-        self._say(session, session.fresh(offset, data))
+        fresh = session.fresh(offset, data)
+        if not session.is_allowed(fresh):
+            worker.kill(Gone(reason="worker_died", detail="ipc_protocol: output without credit"))
+            return
+        self._say(session, fresh)
         self._close_if_told(session)
 
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
@@ -301,6 +307,7 @@ class Shells:
         worker = self._spawn(key, spec, run_as)
         session = self._register(key, spec, run_as, place, worker)
         session.flowing = True
+        session.grant_to(spec.first_offset + self._window())
         worker.send(Credit(bytes=self._window()))
 
     def _spawn(self, key: str, spec: ShellSpec, run_as: str | None) -> Worker:
@@ -365,6 +372,7 @@ class Shells:
         session.flowing = True
         session.drained = offset
         session.text = self._text(offset)
+        session.grant_to(offset + self._window())
         session.worker.send(Replay(offset=offset, credit=self._window()))
         self._close_if_told(session)
         self._limit_last_output(session)
@@ -387,6 +395,7 @@ class Shells:
         session.text = self._text(end)
         session.drained += end - start
         session.seen = max(session.seen, end)
+        session.granted += end - start
         self._close_if_told(session)
 
     def _close_if_told(self, session: Session) -> None:
@@ -443,6 +452,7 @@ class Shells:
         session.worker = self._spawn(session.key, spec, session.run_as)
         self._by_worker[session.worker.record.job_id] = session
         if session.flowing:
+            session.grant_to(end + self._window())
             session.worker.send(Credit(bytes=self._window()))
         else:
             session.worker.send(Linked(up=False))
