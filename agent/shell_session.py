@@ -48,7 +48,7 @@ class Session:
         return data
 
     def grant_to(self, offset: int) -> None:
-        """Its worker may print up to `offset`; leave that it had before may still be made use of."""
+        """Its worker may print up to `offset`; leave that it had before still counts."""
         self.granted = max(self.granted, offset)
 
     def is_allowed(self, data: bytes) -> bool:
