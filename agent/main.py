@@ -302,7 +302,7 @@ class Agent:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_term)
-        if hasattr(signal, "SIGHUP"):
+        if sys.platform != "win32":
             signal.signal(signal.SIGHUP, on_term)
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 

@@ -89,16 +89,17 @@ def _ask_zygotes(run_dir: Path) -> None:
     from workers import frames
     from workers.messages import Quit, encode
 
-    for path in _sockets(run_dir):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(2.0)
-            try:
-                sock.connect(str(path))
-                sock.sendall(frames.message_frame(encode(Quit())))
-                while sock.recv(4096):
-                    pass
-            except OSError:
-                path.unlink(missing_ok=True)
+    if sys.platform != "win32":
+        for path in run_dir.glob("zygote-*.sock"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.settimeout(2.0)
+                try:
+                    sock.connect(str(path))
+                    sock.sendall(frames.message_frame(encode(Quit())))
+                    while sock.recv(4096):
+                        pass
+                except OSError:
+                    path.unlink(missing_ok=True)
 
 
 def _end_strays(run_dir: Path, deadline_s: float) -> list[str]:
@@ -123,8 +124,3 @@ def _started_for(run_dir: Path) -> Iterator[ProcessRef]:
         process = processes.reference(int(name)) if is_ours else None
         if process is not None and processes.is_alive(process):
             yield process
-
-
-def _sockets(run_dir: Path) -> Iterator[Path]:
-    if sys.platform != "win32" and run_dir.is_dir():
-        yield from run_dir.glob("zygote-*.sock")

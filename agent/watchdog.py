@@ -8,6 +8,7 @@ Source: architecture, "Hang detection".
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -90,7 +91,7 @@ class SleepDetector:
 
 
 def _offset_s() -> float:
-    if hasattr(time, "CLOCK_BOOTTIME"):
+    if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
     return 0.0
 

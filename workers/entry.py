@@ -84,7 +84,7 @@ class Office:
     def run(self) -> int:
         """Work until the job is over and its result is safe; return the exit code."""
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_threadsafe(self._on_terminate))
-        if hasattr(signal, "SIGUSR2"):
+        if sys.platform != "win32":
             # A hung worker's stack goes where its result would: the agent reads it there.
             faulthandler.register(signal.SIGUSR2, self._spool_fd, all_threads=True)
         self.loop.run()

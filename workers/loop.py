@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import os
 import selectors
+import socket
 import sys
 import time
 from collections import deque
@@ -66,10 +66,11 @@ class Loop:
         self._wake_sent = False
         self._running = False
         self._interests: dict[int, list[Callback | None]] = {}
-        self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)
-        os.set_blocking(self._wake_w, False)
-        self.set_reader(self._wake_r, self._drain_wakeups)
+        # Sockets, for Windows cannot wait for a pipe.
+        self._wake_r, self._wake_w = socket.socketpair()
+        self._wake_r.setblocking(False)
+        self._wake_w.setblocking(False)
+        self.set_reader(self._wake_r.fileno(), self._drain_wakeups)
 
     def set_reader(self, fd: int, callback: Callback | None) -> None:
         """Call `callback` whenever `fd` is readable; None ends that."""
@@ -123,7 +124,7 @@ class Loop:
         if not self._wake_sent:
             self._wake_sent = True
             try:
-                os.write(self._wake_w, b"\0")
+                self._wake_w.send(b"\0")
             except (BlockingIOError, OSError):
                 # Full: the loop is awake anyway. Closed: nobody is left to wake.
                 return
@@ -149,8 +150,8 @@ class Loop:
     def close(self) -> None:
         """Release the loop's own descriptors."""
         self._selector.close()
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        self._wake_r.close()
+        self._wake_w.close()
 
     def turn(self, max_wait_s: float | None = None) -> None:
         """Wait for something to do, at most `max_wait_s`, and do it."""
@@ -195,6 +196,6 @@ class Loop:
 
     def _drain_wakeups(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_r, 4096)
+            self._wake_r.recv(4096)
         # Only now: whoever calls between the read and here finds its callback run in this turn.
         self._wake_sent = False

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+assert sys.platform != "win32"
+
 
 def run(argv: list[str]) -> int:
     """Entry point of `jackline _zygote`."""

@@ -63,9 +63,9 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _end_leftovers(deadline_s: float) -> int:
-    from agent import stopping
+    from agent.stopping import end_everything
 
-    left = stopping.end_everything(dirs.find(), timeout_s=max(1.0, deadline_s - time.monotonic()))
+    left = end_everything(dirs.find(), timeout_s=max(1.0, deadline_s - time.monotonic()))
     for sentence in left:
         output.note(sentence)
     return exits.FAILED if left else exits.OK

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from agent.disk import Disk
 from agent.limits import Slots
-from agent.nursery import ANSWER_S, Nursery
+from agent.nursery_posix import ANSWER_S, Nursery
 from agent.pool import Pool
 from agent.shells import Shells
 from agent.watchdog import PATIENCE, Patience
