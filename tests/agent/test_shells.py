@@ -347,7 +347,6 @@ def test_shell_gap_that_was_under_way_at_a_replay_is_not_taken_for_one(ours: Cor
     assert [(m.offset, m.data) for m in ours.said(ShellOutput)[1:]] == [(4, "456789")]
 
 
-@pytest.mark.xfail(strict=True, reason="output beyond the granted credit is taken")
 def test_shell_worker_that_prints_without_leave_does_not_fill_the_queue(core: Core) -> None:
     """Its window is the only thing that bounds our send queue: more is no output of ours."""
     worker = start(core)

@@ -423,6 +423,20 @@ def test_zygote_ends_when_no_agent_comes_back_and_nothing_is_left(agents: Genera
     assert not os.path.exists(address_of(f"{agents.root}/run", "test"))
 
 
+def test_zygote_stays_for_a_job_on_lease_and_not_for_the_report_of_its_end(
+    agents: Generations,
+) -> None:
+    place = agents.next()
+    shells = place.shells(lease_s=1.0)
+    shells.on_start(ShellStart(session="s"))
+    place.until(lambda: place.uplink.of(ShellOutput))
+    pid, zygote = worker_pid(place), place.nursery.pid
+    assert zygote is not None
+    agents.abandon()
+    until(lambda: is_gone(pid))
+    until(lambda: reaped(zygote), 40.0)
+
+
 def reaped(pid: int) -> bool:
     """It is this process's child."""
     return os.waitpid(pid, os.WNOHANG)[0] == pid

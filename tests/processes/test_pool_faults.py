@@ -435,11 +435,11 @@ def test_second_dialler_of_the_zygote_gets_no_worker_s_place(place: Endpoint) ->
 def test_zygote_that_cannot_be_started_refuses_and_is_tried_again(
     place: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agent import nursery
+    from agent import nursery_posix
 
     shells = place.shells(limit=2)
     first = zygote_pid(place)
-    monkeypatch.setattr(nursery, "own_command", lambda: ["/nonexistent/jackline"])
+    monkeypatch.setattr(nursery_posix, "own_command", lambda: ["/nonexistent/jackline"])
     os.kill(first, signal.SIGKILL)
     place.until(lambda: is_gone(first))
     for session in ("a", "b", "c"):
