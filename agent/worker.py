@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from agent.limits import TokenBucket
-from workers import frames, processes
+from workers import frames, processes, trees
 from workers.errors import FrameError, MailboxError, MailboxFullError
 from workers.jobs import EXIT_NO_SPOOL, JobRecord
 from workers.loop import Loop
@@ -48,7 +48,7 @@ REDIALS = 50
 MESSAGES_PER_S = 1000.0
 MESSAGES_BURST = 4000
 _OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
-EXIT_REPORT_S = 0.5  # comes within milliseconds, save on a busy machine or without a zygote
+EXIT_REPORT_S = 1.0  # comes within milliseconds, save on a busy machine or without a zygote
 
 
 class Owner(Protocol):
@@ -192,7 +192,10 @@ class Worker:
                 mailbox.put(frame)
 
     def kill(self, gone: Gone) -> None:
-        """Kill the process (not its children: the pool does that); reported as `gone`."""
+        """Kill the process, with its children where a control group holds them; told as `gone`.
+
+        What is left of them the pool looks for when the process is dead.
+        """
         if self.doom is None:
             self.doom = gone
             self.stopping_s = self._loop.clock()
@@ -200,6 +203,7 @@ class Worker:
             self.state = "STOPPING"
         if not self.pid or self._dead:
             return
+        trees.kill_group(self.record.job_id)
         with contextlib.suppress(OSError):
             if self._pidfd is not None and sys.platform == "linux":
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -222,9 +226,11 @@ class Worker:
             self._mailbox.close()
             self._mailbox = None
 
-    def note_exit(self, status: int) -> None:
+    def note_exit(self, status: int, *, out_of_memory: bool = False) -> None:
         """The zygote reports how it ended: -n by signal n, else its exit code."""
         self._status = status
+        if out_of_memory and status == -9 and self.doom is None:
+            self.doom = Gone(reason="oom")
         if self._dead:
             self._settle()
         elif self._pidfd is None:

@@ -351,11 +351,15 @@ class SpawnFailed(_Mail, tag="spawn_failed", frozen=True, kw_only=True):
 
 
 class Exited(_Mail, tag="exited", frozen=True, kw_only=True):
-    """A worker has ended; `status` as from os.waitstatus_to_exitcode (-9: killed by signal 9)."""
+    """A worker has ended; `status` as from os.waitstatus_to_exitcode (-9: killed by signal 9).
+
+    `out_of_memory`: the kernel has killed some of its job for that.
+    """
 
     job_id: str
     pid: int
     status: int
+    out_of_memory: bool = False
 
 
 FromZygote = Ready | Spawned | SpawnFailed | Exited

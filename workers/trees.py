@@ -51,9 +51,21 @@ class TreeKill(Protocol):
 
 
 if sys.platform == "win32":
-    from workers.trees_windows import kill_orphans, kill_own_tree, kill_tree
+    from workers.trees_windows import (
+        kill_group,
+        kill_orphans,
+        kill_own_tree,
+        kill_tree,
+        was_out_of_memory,
+    )
 else:
-    from workers.trees_posix import kill_orphans, kill_own_tree, kill_tree
+    from workers.trees_posix import (
+        kill_group,
+        kill_orphans,
+        kill_own_tree,
+        kill_tree,
+        was_out_of_memory,
+    )
 
 __all__ = [
     "AT_ONCE",
@@ -62,7 +74,9 @@ __all__ = [
     "TIME_OUT",
     "Step",
     "TreeKill",
+    "kill_group",
     "kill_orphans",
     "kill_own_tree",
     "kill_tree",
+    "was_out_of_memory",
 ]

@@ -14,6 +14,7 @@ Source: proc_pid_task(5) for `children`, proc_pid_environ(5), prctl(2), cgroups(
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -154,7 +155,34 @@ def _environment(pid: int) -> bytes:
         return b""
 
 
+def group_of(job_id: str) -> cgroups.JobCgroup | None:
+    """Return the control groups that the zygote made for a job; None: it has none."""
+    from workers import cgroups  # here: few ask
+
+    return cgroups.JobCgroup.find(job_id, list(_places()))
+
+
+def was_out_of_memory() -> bool:
+    """Has the kernel killed somebody of the calling worker's job for want of memory?"""
+    from workers import cgroups
+
+    return cgroups.was_out_of_memory()
+
+
+@functools.cache
+def _places() -> tuple[cgroups.Place, ...]:
+    from workers import cgroups
+
+    return tuple(cgroups.places())
+
+
 # -- ending -------------------------------------------------------------------------------------
+
+
+def kill_group(job_id: str) -> bool:
+    """SIGKILL a job's worker and everything it has started, as one; see `JobCgroup.kill`."""
+    group = group_of(job_id)
+    return group is not None and group.kill()
 
 
 def kill_own_tree(
@@ -187,8 +215,12 @@ def kill_tree(
 def kill_orphans(
     job_id: str, steps: Sequence[Step], cgroup: cgroups.JobCgroup | None = None
 ) -> PosixTreeKill:
-    """End what a job whose worker is dead has left behind, found by its cgroup and its mark."""
-    return PosixTreeKill(None, None, steps, cgroup, job_id)
+    """End what a job whose worker is dead has left behind, found by its cgroup and its mark.
+
+    Args:
+        cgroup: without it, the one that the zygote has made, if there is one.
+    """
+    return PosixTreeKill(None, None, steps, cgroup or group_of(job_id), job_id)
 
 
 class PosixTreeKill:

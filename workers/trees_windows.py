@@ -34,6 +34,17 @@ def enter_job(job_id: str, kernel: Kernel | None = None) -> None:
     _own_job[:] = [JobObject.enter(real_kernel() if kernel is None else kernel, job_id)]
 
 
+def was_out_of_memory() -> bool:
+    """Nobody is killed for that here."""
+    return False
+
+
+def kill_group(job_id: str) -> bool:
+    """The job object goes with its worker, and takes its members along."""
+    del job_id
+    return False
+
+
 def kill_own_tree(
     steps: Sequence[Step], cgroup: None = None, main_pid: int | None = None
 ) -> WindowsTreeKill:

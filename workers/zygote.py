@@ -42,6 +42,7 @@ from workers.queues import Mailbox
 assert sys.platform != "win32"
 
 from workers.hardening import harden_worker  # noqa: E402 - POSIX from here on
+from workers.job_groups import JobGroups  # noqa: E402
 from workers.processes import start_time  # noqa: E402
 from workers.queues_posix import SocketListener, bind  # noqa: E402
 from workers.reaper import Reaper  # noqa: E402
@@ -88,6 +89,7 @@ class Zygote:
         self._workers: dict[int, Spawn] = {}
         self._unread: dict[int, Exited] = {}
         self._strays = Strays()
+        self._groups = JobGroups()
         self._reaper = Reaper()
         self._reaper.attach(self.loop)
         self._look_if_lonely()
@@ -98,6 +100,7 @@ class Zygote:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._address)
         self._listener.close()
+        self._groups.tidy()
 
     def _on_peer(self, peer: Mailbox) -> None:
         if self._agent is not None:
@@ -114,6 +117,7 @@ class Zygote:
             self._agent = None
 
     def _look_if_lonely(self) -> None:
+        self._groups.tidy()
         if self._agent is None and not self._workers and not self._unread:
             self.loop.stop()
         self.loop.call_later(LONELY_S, self._look_if_lonely)
@@ -146,7 +150,7 @@ class Zygote:
             self._send(SpawnFailed(job_id=spawn.job_id, error=str(e)))
             return
         try:
-            pid = os.fork()
+            pid = self._groups.fork(spawn.job_id, spawn.kind)
         except OSError as e:
             listening.close()
             os.unlink(spawn.address)
@@ -163,7 +167,9 @@ class Zygote:
         spawn = self._workers.pop(pid)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(spawn.address)
-        exited = self._unread[pid] = Exited(job_id=spawn.job_id, pid=pid, status=status)
+        oom = self._groups.ended(pid, status)
+        exited = Exited(job_id=spawn.job_id, pid=pid, status=status, out_of_memory=oom)
+        self._unread[pid] = exited
         self._send(exited)
         self.loop.call_later(UNREAD_S if status else 0.0, lambda: self._give_up(exited))
         for orphan in self._strays.arrived(self._workers):

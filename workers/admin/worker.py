@@ -246,7 +246,10 @@ class AdminWorker:
         status = self._child.status
         assert status is not None
         if status < 0:
-            self._conclude(128 - status, signal_number=-status)
+            is_oom = status == -9 and trees.was_out_of_memory()
+            note = "killed by the system: the job's memory was used up" if is_oom else ""
+            error = "oom" if is_oom else None
+            self._conclude(128 - status, signal_number=-status, error=error, note=note)
         else:
             self._conclude(status)
 

@@ -240,6 +240,8 @@ class ShellWorker:
         self._reaper.collect()
         status = self._status
         signal_number = -status if status is not None and status < 0 else None
+        if reason == "exit" and signal_number == 9 and trees.was_out_of_memory():
+            reason = "oom"
         if code is None and status is not None and status >= 0:
             code = status
         self._ended = ShellEnded(
@@ -258,7 +260,7 @@ def _account(spec: ShellSpec) -> tuple[str, dict[str, str]]:
     """Return the home of the account that this worker runs as, and the shell's environment."""
     if sys.platform == "win32":
         return os.path.expanduser("~"), dict(spec.env)
-    from workers.accounts import own  # noqa: PLC0415 - POSIX only
+    from workers.accounts import own
 
     account = own()
     names = {"USER": account.name, "LOGNAME": account.name, "HOME": account.home}
