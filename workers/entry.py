@@ -109,8 +109,9 @@ class Office:
     def finish(self, result: Result) -> None:
         if self._result is not None:
             return
+        frame = frames.message_frame(encode(Finished(result=result)))  # FrameError: a kind's bug
         self._result = result
-        self.send(Finished(result=result))
+        self._put(frame)
         if self._mailbox is None:
             self._spool_or_stay()
 

@@ -3,7 +3,7 @@
 Rules: links are resolved first, then the result is opened part by part without following any, so
 that what is listed is what was checked; entries are named by what they are, links never followed,
 nothing is opened: a FIFO, a device or an automount point cannot hold it up. Memory is bounded by
-`max_entries`: the first ones by name are kept. Blocks on a dead mount: never on the loop's thread.
+`max_entries` and by the length of all names: the first ones by name are kept. Blocks on a dead mount: never on the loop's thread.
 
 Source: contract 1.2, 1.6 `dir_list_request`; fault cases F "tool file read".
 """
@@ -11,6 +11,7 @@ Source: contract 1.2, 1.6 `dir_list_request`; fault cases F "tool file read".
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import stat
 import sys
@@ -19,6 +20,8 @@ from contextlib import contextmanager, suppress
 
 from workers.files.errors import FilesError, from_os_error
 from workers.messages import Entry, Listed
+
+MAX_NAMES_BYTES = 512 << 10
 
 
 def list_directory(path: str, roots: list[str], max_entries: int) -> Listed:
@@ -90,7 +93,14 @@ def _read(directory: int | str, max_entries: int) -> Listed:
 
     with os.scandir(directory) as entries:
         first = heapq.nsmallest(max_entries, counted(entries), key=lambda entry: entry.name)
-        return Listed(entries=[_entry(each) for each in first], truncated=total > max_entries)
+        listed = _fitting([_entry(each) for each in first])
+        return Listed(entries=listed, truncated=total > len(listed))
+
+
+def _fitting(entries: list[Entry]) -> list[Entry]:
+    """Return the first ones whose names fit: an event holds less than a frame does."""
+    ends = itertools.accumulate(len(each.name.encode()) for each in entries)
+    return entries[: sum(1 for end in ends if end <= MAX_NAMES_BYTES)]
 
 
 def _entry(found: os.DirEntry[str]) -> Entry:
