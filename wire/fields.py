@@ -36,7 +36,8 @@ Count = Annotated[int, Meta(ge=0, le=limits.MAX_SAFE_INTEGER)]
 Grant = Annotated[int, Meta(ge=1, le=limits.MAX_SAFE_INTEGER)]
 Cells = Annotated[int, Meta(ge=limits.MIN_TERMINAL_CELLS, le=limits.MAX_TERMINAL_CELLS)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-Millis = Annotated[float, Meta(ge=0)]
+# Whole ones stay whole when a stored event is read and sent again: some peers take no `3.0`.
+Millis = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)]
 Amount = int | float
 # A moment: milliseconds since the epoch or ISO 8601, as the peer has it.
 Stamp = int | float | Annotated[str, Meta(max_length=64)]
