@@ -7,6 +7,7 @@ until its result is there, as contract 1.7 has a hub do.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import Counter
@@ -70,6 +71,7 @@ class Console:
         self.hub = hub
         self.jobs: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
+        self.fault: AssertionError | None = None
         self.ran = ran
         self._transcripts: dict[str, Transcript] = {}
         self._position = 0
@@ -137,6 +139,8 @@ class Console:
 
     def results(self) -> dict[str, list[dict[str, Any]]]:
         """Return every `admin_result` that came, by token."""
+        if self.fault is not None:
+            raise self.fault
         found: dict[str, list[dict[str, Any]]] = {}
         for event in self.hub.events("admin_result"):
             found.setdefault(event.payload["token"], []).append(event.payload)
@@ -156,9 +160,12 @@ class Console:
         return self
 
     def stop(self) -> None:
+        """Follow no more; raises what was wrong with a transcript, if anything was."""
         self._stopping.set()
         if self._follower is not None:
             self._follower.join(10)
+        if self.fault is not None:
+            raise self.fault
 
     def __enter__(self) -> Self:
         return self
@@ -175,12 +182,14 @@ class Console:
                 continue
             position = self.hub.record.mark()
             try:
+                self._read()
+            except AssertionError as error:
+                self.fault = error
+                return
+            with contextlib.suppress(AssertionError, OSError):  # the hub is gone again
                 self._resume()
-            except (AssertionError, OSError):
-                continue  # the hub is gone again
 
     def _resume(self) -> None:
-        self._read()
         for session, transcript in list(self._transcripts.items()):
             self.hub.emit("shell_resume", {"session": session, "offset": len(transcript.data)})
         known = self.results()
