@@ -66,6 +66,7 @@ class _Local:
         self._state_dir = str(state_dir)
         self._on_mail = on_mail
         self._result: Result | None = None
+        self._mailbox: Mailbox | None = None
         self._token = secrets.token_bytes(32)
         self._job_id = f"{jobs.worker_id_of(kind, 'local')}.{secrets.token_hex(4)}"
         self._spawn = Spawn(
@@ -80,8 +81,7 @@ class _Local:
         process = self._start()
         interrupted = signal.signal(signal.SIGINT, self._on_interrupt)
         try:
-            mailbox = self._dial()
-            self._mailbox = mailbox
+            self._mailbox = self._dial()
             self._put(Dial(token=self._token))
             self._put(Start(spec=spec, lease_s=lease_s))
             while self._result is None:
@@ -96,6 +96,9 @@ class _Local:
             return self._result
         finally:
             signal.signal(signal.SIGINT, interrupted)
+            if self._mailbox is not None:
+                self._mailbox.close()
+            self._loop.close()
             jobs.remove(self._state_dir, self._job_id)
             if os.path.exists(self._spawn.address):
                 os.unlink(self._spawn.address)
@@ -128,6 +131,7 @@ class _Local:
         return mailbox
 
     def _put(self, message: ToWorker) -> None:
+        assert self._mailbox is not None
         self._mailbox.put(frames.message_frame(encode(message)))
 
     def _on_interrupt(self, _number: int, _frame: object) -> None:

@@ -122,6 +122,14 @@ class Ground:
             self.notes.append(f"the destination cannot keep {' and '.join(lost)}: left out")
         self.features = replace(self.features, acls=acls, xattrs=xattrs)
 
+    def drop_unfinished(self) -> Job[None]:
+        """Make room: the disk was full, so what was broken off is not worth its space."""
+        known = self.look.snapshots
+        places = [f"{n}/{s.name}" for n, found in known.items() for s in found if not s.is_finished]
+        for name, found in known.items():
+            known[name] = [each for each in found if each.is_finished]
+        yield from self.target.remove(places)
+
     def may_delete(self) -> bool:
         """Deletions: only where the owner's configuration says so, below our marker."""
         if not self.job.delete or self.job.layout != "mirror":

@@ -146,6 +146,8 @@ class Run:
     def _prepare(self) -> Job[None]:
         ground = self._ground
         places = [self._place(source) for source in ground.sources]
+        if self._last.get("error") == "no_space":
+            yield from ground.drop_unfinished()
         yield from ground.target.prepare(ground.look, places)
         if self._was_broken_off and ground.job.host is None and self._snapshot is None:
             removed = yield from orphans.remove(ground, float(self._last.get("startedAt") or 0))
