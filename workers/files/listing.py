@@ -3,7 +3,8 @@
 Rules: links are resolved first, then the result is opened part by part without following any, so
 that what is listed is what was checked; entries are named by what they are, links never followed,
 nothing is opened: a FIFO, a device or an automount point cannot hold it up. Memory is bounded by
-`max_entries` and by the length of all names: the first ones by name are kept. Blocks on a dead mount: never on the loop's thread.
+`max_entries` and by the length of all names: the first ones by name are kept. Blocks on a dead
+mount: never on the loop's thread.
 
 Source: contract 1.2, 1.6 `dir_list_request`; fault cases F "tool file read".
 """

@@ -9,7 +9,8 @@ import pytest
 
 from workers.files.errors import FilesError
 from workers.files.listing import list_directory
-from workers.messages import Entry, Listed
+from workers.frames import MAX_BODY_BYTES, message_frame
+from workers.messages import Entry, Finished, Listed, encode
 
 
 def listed(path: Path | str, roots: list[Path] | None = None, max_entries: int = 5000) -> Listed:
@@ -80,6 +81,17 @@ def test_listing_cut_short_is_told_and_keeps_the_first_by_name(
     result = listed(inner, max_entries=10)
     assert [entry.name for entry in result.entries] == [f"{n:03}" for n in range(min(count, 10))]
     assert result.truncated is truncated
+
+
+def test_listing_of_names_that_would_fill_a_frame_is_cut_and_told(tree: Path) -> None:
+    """Names that are no UTF-8 grow threefold on the way."""
+    inner = os.fsencode(tree / "data" / "inner")
+    for number in range(3000):
+        name = f"{number:04}".encode() + b"\xff" * 251
+        os.close(os.open(os.path.join(inner, name), os.O_CREAT | os.O_WRONLY))
+    result = listed(tree / "data" / "inner")
+    assert result.truncated and result.entries[0].name.startswith("0000")
+    assert len(message_frame(encode(Finished(result=result)))) < MAX_BODY_BYTES
 
 
 def test_listing_large_directory_is_quick(tree: Path) -> None:
