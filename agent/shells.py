@@ -8,28 +8,27 @@ Source: contract 1.2, 1.3, 1.7 (`credit`, `resume`, `base64`).
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 from agent.limits import Place, Slots
 from agent.log import Log
 from agent.pool import Pool
+from agent.shell_flow import Flow
 from agent.shell_session import Session, closed, lost, spec_of
-from agent.stream_text import StreamText
 from agent.uplink import Uplink
 from agent.worker import Gone, Worker
 from wire import features
 from wire.connect import JobState
-from wire.limits import CREDIT_INITIAL_BYTES, MAX_SAFE_INTEGER
+from wire.limits import MAX_SAFE_INTEGER
 from wire.reasons import BusyDetail, Reason
 from wire.shell import (
     ShellAck,
     ShellClose,
     ShellClosed,
     ShellCredit,
-    ShellGap,
     ShellInput,
-    ShellOutput,
     ShellResize,
     ShellResume,
     ShellStart,
@@ -37,13 +36,9 @@ from wire.shell import (
 from workers.jobs import JobRecord, Spool
 from workers.loop import Loop, Timer
 from workers.messages import (
-    Acked,
-    Credit,
     End,
     Gap,
     Hello,
-    Linked,
-    Replay,
     Resize,
     Result,
     ShellEnded,
@@ -51,9 +46,7 @@ from workers.messages import (
     ToAgent,
 )
 
-OWN_WINDOW_BYTES = 256 << 10  # in our send queue, for a server without `credit`
 CLOSE_PATIENCE_S = 3.0
-RESUME_PATIENCE_S = 10.0
 RESTART_PATIENCE_S = 1.0
 # How long the last output of a session that was ended may wait for its reader's credit.
 LAST_OUTPUT_S = 1.0
@@ -126,22 +119,21 @@ class Shells:
     def on_credit(self, message: ShellCredit) -> None:
         """The consumer takes more."""
         session = self._sessions.get(message.session)
-        if session is not None and features.CREDIT in self._uplink.features:
-            session.granted += message.bytes
-            session.worker.send(Credit(bytes=message.bytes))
+        if session is not None:
+            session.flow.credit(message.bytes)
 
     def on_ack(self, message: ShellAck) -> None:
         """The consumer has everything below an offset."""
         session = self._sessions.get(message.session)
-        if session is not None and features.RESUME in self._uplink.features:
-            session.acked = max(session.acked, min(message.offset, session.text.offset))
-            session.worker.send(Acked(offset=session.acked))
+        if session is not None:
+            session.flow.ack(message.offset)
 
     def on_resume(self, message: ShellResume) -> None:
         """Send again from an offset."""
         session = self._sessions.get(message.session)
         if session is not None and features.RESUME in self._uplink.features:
-            self._flow(session, min(message.offset, session.seen))
+            session.flow.replay(min(message.offset, session.flow.seen))
+            self._after_flow(session)
 
     def end(self, key: str, reason: str) -> None:
         """End a session for a reason; unknown or ended already: nothing."""
@@ -158,13 +150,15 @@ class Shells:
             self.end(key, reason)
 
     def refuse(self, key: str, reason: str, detail: str | None = None) -> None:
-        """Answer a start that did not become a session."""
-        self._uplink.control(ShellClosed(session=key, reason=reason, detail=detail))
+        """Answer a start that did not become a session; a live one of that name is left alone."""
+        if key in self._sessions:
+            return
+        final = ShellClosed(session=key, reason=reason, detail=detail)
+        self._uplink.final(final, f"refused-{secrets.token_hex(8)}")
 
     def refuse_malformed(self, key: str, detail: str) -> None:
-        """Answer a `shell_start` that is none; a live session of that name is left alone."""
-        if key not in self._sessions:
-            self.refuse(key, Reason.BAD_REQUEST, detail)
+        """Answer a `shell_start` that is none."""
+        self.refuse(key, Reason.BAD_REQUEST, detail)
 
     def on_link_up(self) -> None:
         """Let output go on: at once to a server that cannot say from where, else when it asks."""
@@ -172,25 +166,19 @@ class Shells:
             self._detached.cancel()
             self._detached = None
         for session in self._sessions.values():
-            self._reattach(session)
+            self._attach(session)
 
     def on_link_down(self) -> None:
         """Stop sending; the terminals go on into their rings."""
         for session in self._sessions.values():
-            self._halt(session)
+            session.flow.halt()
         self._count_detached()
 
     def on_drained(self, key: str, cost: int) -> None:
         """That much of a session's output has left our send queue."""
         session = self._sessions.get(key)
-        if session is None or not session.flowing:
-            return
-        session.drained += cost
-        if features.RESUME not in self._uplink.features:
-            session.worker.send(Acked(offset=session.drained))
-        if features.CREDIT not in self._uplink.features:
-            session.granted += cost
-            session.worker.send(Credit(bytes=cost))
+        if session is not None:
+            session.flow.drained(cost)
 
     def states(self) -> list[JobState]:
         """For the CONNECT packet: what this endpoint still has."""
@@ -199,7 +187,7 @@ class Shells:
                 id=session.key,
                 kind="shell",
                 state="running" if session.ended is None else "finished",
-                offset=session.text.offset,
+                offset=session.flow.offset,
             )
             for session in self._sessions.values()
             if not session.finished
@@ -219,7 +207,7 @@ class Shells:
         spec = spec_of(record)
         place = self._slots.force()
         session = self._register(record.key, spec, record.wire.get("run_as"), place, worker)
-        session.seen = MAX_SAFE_INTEGER  # its worker's Hello will tell
+        session.flow.seen = MAX_SAFE_INTEGER  # its worker's Hello will tell
         if not self._uplink.is_up:
             self._count_detached()
 
@@ -240,36 +228,25 @@ class Shells:
         session = self._by_worker.get(worker.record.job_id)
         if session is None or not hello.started:
             return
-        session.seen = hello.offset
-        if session.flowing:
-            # Dialled again, or asked for before it answered: what was under way is lost.
-            self._flow(session, min(session.text.offset, hello.offset))
-            return
-        session.drained = session.acked = hello.kept_from
-        session.text = self._text(hello.kept_from)
-        self._halt(session)
-        if self._uplink.is_up:
-            self._reattach(session)
+        session.flow.on_hello(hello)
+        if session.flow.is_on:
+            self._after_flow(session)
+        elif self._uplink.is_up:
+            self._attach(session)
 
     def on_output(self, worker: Worker, stream: int, offset: int, data: bytes) -> None:
         """Output of the terminal: into events, and on."""
         session = self._by_worker.get(worker.record.job_id)
-        if session is None or not session.flowing:
-            return
-        fresh = session.fresh(offset, data)
-        if not session.is_allowed(fresh):
-            worker.kill(Gone(reason="worker_died", detail="ipc_protocol: output without credit"))
-            return
-        self._say(session, fresh)
-        self._close_if_told(session)
+        if session is not None and session.flow.is_on:
+            session.flow.take(offset, data)
+            self._close_if_told(session)
 
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
         """A gap in the output."""
         session = self._by_worker.get(worker.record.job_id)
-        if session is None or not session.flowing or not isinstance(message, Gap):
-            return
-        if session.bypasses(message.start, message.end):
-            self._tell_gap(session, message.end)
+        if session is not None and session.flow.is_on and isinstance(message, Gap):
+            session.flow.take_gap(message.start, message.end)
+            self._close_if_told(session)
 
     def on_finished(self, worker: Worker, result: Result) -> None:
         """The terminal has ended; its `shell_closed` follows the last output."""
@@ -290,9 +267,8 @@ class Shells:
         session = self._by_worker.pop(worker.record.job_id, None)
         if session is None:
             return
-        offset = session.text.offset
         if session.restarting and gone.reason == "restart":
-            session.ended = ShellEnded(reason="restart", offset=offset)
+            session.ended = ShellEnded(reason="restart", offset=session.flow.offset)
             self._renew(session, worker)
             return
         session.place.release()
@@ -306,9 +282,8 @@ class Shells:
     def _open(self, key: str, spec: ShellSpec, run_as: str | None, place: Place) -> None:
         worker = self._spawn(key, spec, run_as)
         session = self._register(key, spec, run_as, place, worker)
-        session.flowing = True
-        session.grant_to(spec.first_offset + self._window())
-        worker.send(Credit(bytes=self._window()))
+        session.flow.is_on = True
+        session.flow.begin(worker, spec.first_offset)
 
     def _spawn(self, key: str, spec: ShellSpec, run_as: str | None) -> Worker:
         wire: dict[str, Any] = {
@@ -325,83 +300,25 @@ class Shells:
     def _register(
         self, key: str, spec: ShellSpec, run_as: str | None, place: Place, worker: Worker
     ) -> Session:
-        text = self._text(spec.first_offset)
-        session = Session(key, spec, run_as, place, worker, text)
+        flow = Flow(self._loop, self._uplink, worker, key, spec.first_offset)
+        session = Session(key, spec, run_as, place, flow)
         self._sessions[key] = session
         self._by_worker[worker.record.job_id] = session
         return session
 
-    def _text(self, offset: int) -> StreamText:
-        return StreamText(offset, as_base64=features.BASE64 in self._uplink.features)
+    def _attach(self, session: Session) -> None:
+        if not session.finished:
+            session.flow.attach(lambda: self._after_flow(session))
+            self._after_flow(session)
 
-    def _say(self, session: Session, data: bytes, *, is_last: bool = False) -> None:
-        with_offset = features.RESUME in self._uplink.features
-        for piece in session.text.pieces(data, self._uplink.event_limit, is_last=is_last):
-            event = ShellOutput(
-                session=session.key,
-                data=piece.data,
-                offset=piece.offset if with_offset else None,
-                encoding=piece.encoding,
-            )
-            self._uplink.data(session.key, event, piece.cost)
-
-    def _window(self) -> int:
-        has_credit = features.CREDIT in self._uplink.features
-        return CREDIT_INITIAL_BYTES if has_credit else OWN_WINDOW_BYTES
-
-    def _reattach(self, session: Session) -> None:
-        if session.finished:
-            return
-        if session.flowing:  # begun on this link, before it was known who the peer is
-            session.text.as_base64 = features.BASE64 in self._uplink.features
-            return
-        if features.RESUME not in self._uplink.features:
-            self._flow(session, session.drained)
-            return
-
-        def unasked() -> None:
-            if not session.flowing and self._uplink.is_up:
-                self._flow(session, session.acked)
-
-        session.resume_timer = self._loop.call_later(RESUME_PATIENCE_S, unasked)
-
-    def _flow(self, session: Session, offset: int) -> None:
-        """Let output go out from `offset`."""
-        if session.resume_timer is not None:
-            session.resume_timer.cancel()
-        session.flowing = True
-        session.drained = offset
-        session.text = self._text(offset)
-        session.grant_to(offset + self._window())
-        session.worker.send(Replay(offset=offset, credit=self._window()))
+    def _after_flow(self, session: Session) -> None:
         self._close_if_told(session)
         self._limit_last_output(session)
-
-    def _halt(self, session: Session) -> None:
-        session.flowing = False
-        if session.resume_timer is not None:
-            session.resume_timer.cancel()
-        session.worker.send(Linked(up=False))
-
-    def _tell_gap(self, session: Session, end: int) -> None:
-        """What follows is the output from `end`: the bytes before it are gone."""
-        self._say(session, b"", is_last=True)
-        start = session.text.fed
-        if features.RESUME in self._uplink.features:
-            self._uplink.data(session.key, ShellGap(session=session.key, start=start, end=end), 0)
-        else:
-            line = f"\r\n[jackline: {end - start} bytes of output were lost here]\r\n"
-            self._uplink.data(session.key, ShellOutput(session=session.key, data=line), 0)
-        session.text = self._text(end)
-        session.drained += end - start
-        session.seen = max(session.seen, end)
-        session.granted += end - start
-        self._close_if_told(session)
 
     def _close_if_told(self, session: Session) -> None:
         """The final goes to the outbox once everything before it is in the send queue."""
         if session.ended is not None and session.may_close():
-            self._say(session, b"", is_last=True)
+            session.flow.flush()
             self._finish(session, closed(session.key, session.ended))
 
     def _limit_last_output(self, session: Session) -> None:
@@ -410,8 +327,9 @@ class Shells:
             return
 
         def cut_off() -> None:
-            if session.ended is not None and session.flowing and not session.finished:
-                self._tell_gap(session, session.ended.offset)
+            if session.ended is not None and session.flow.is_on and not session.finished:
+                session.flow.skip_to(session.ended.offset)
+                self._close_if_told(session)
 
         self._loop.call_later(LAST_OUTPUT_S, cut_off)
 
@@ -437,11 +355,12 @@ class Shells:
         if not session.restarting or session.worker is not old:
             return
         ended, session.ended, session.restarting = session.ended, None, False
-        if session.flowing:
-            self._say(session, b"", is_last=True)
-        end = max(session.seen, ended.offset if ended is not None else 0)
-        if session.flowing and session.text.fed < end:
-            self._tell_gap(session, end)
+        flow = session.flow
+        if flow.is_on:
+            flow.flush()
+        end = max(flow.seen, ended.offset if ended is not None else 0)
+        if flow.is_on and flow.fed < end:
+            flow.skip_to(end)
         self._by_worker.pop(old.record.job_id, None)
         if old.state == "EXITED":
             self._pool.drop_record(old.record.job_id)
@@ -449,13 +368,9 @@ class Shells:
             self._pool.release(old)
         notice = b"\r\n[jackline: this shell was restarted by an administrator]\r\n"
         spec = session.renewed_spec(end, notice)
-        session.worker = self._spawn(session.key, spec, session.run_as)
-        self._by_worker[session.worker.record.job_id] = session
-        if session.flowing:
-            session.grant_to(end + self._window())
-            session.worker.send(Credit(bytes=self._window()))
-        else:
-            session.worker.send(Linked(up=False))
+        worker = self._spawn(session.key, spec, session.run_as)
+        self._by_worker[worker.record.job_id] = session
+        flow.begin(worker, end)
 
     def _count_detached(self) -> None:
         """The time without a link begins, if it has not begun yet."""
