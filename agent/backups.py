@@ -145,8 +145,11 @@ class Backups:
     def refuse(
         self, plan_id: str, reason: str, detail: str | None = None, request_id: str | None = None
     ) -> None:
-        """Answer a plan or a run that does not take place."""
-        self._final(backup_events.failed(plan_id, request_id, reason, detail))
+        """Answer a plan or a run that does not take place; what goes on for it is left alone."""
+        if request_id is None and any(task.plan.plan_id == plan_id for task in self._tasks):
+            self._log.warning("a refusal that would end a live plan or run is not sent", why=reason)
+        else:
+            self._final(backup_events.failed(plan_id, request_id, reason, detail))
 
     def answer(
         self, request_id: str, plan_id: str | None, error: str | None = None, **fields: Any

@@ -155,6 +155,12 @@ class Commands:
             refusal,
         )
 
+    def refuse_for_rate(self, message: AdminRun) -> None:
+        """Answer one of too many requests; a job that goes on is answered by its own result."""
+        if message.job_id not in self._jobs:
+            sentence = "too many requests on this link"
+            self.refuse(message, Refusal(RATE_LIMITED, sentence, "rate_limited"))
+
     def refuse_malformed(self, ids: dict[str, str], detail: str) -> None:
         """Answer an `admin_run` that is none."""
         refusal = Refusal(BAD_REQUEST, f"bad request: {detail}", "bad_request")

@@ -79,7 +79,7 @@ class Files:
         if refused is None and len(self._tails) >= MAX_TAILS:
             refused = "busy"
         if refused is not None:
-            self.close_tail(message.session, refused)
+            self.refuse_tail(message.session, refused)
             return
         lines = LOG_TAIL_LINES_DEFAULT if message.lines is None else message.lines
         spec = TailSpec(path=self._log_path, lines=min(max(lines, 1), LOG_TAIL_LINES_MAX))
@@ -104,9 +104,10 @@ class Files:
         worker = self._pool.spawn("listing", key, spec, self, {}, lease_s=LEASE_S, durable=False)
         self._listings[worker.record.job_id] = message
 
-    def close_tail(self, session: str, reason: str) -> None:
-        """Say that a tail has ended, after what it still has queued."""
-        self._uplink.data(session, LogTailClosed(session=session, reason=reason, ts=_now()), 0)
+    def refuse_tail(self, session: str, reason: str) -> None:
+        """Answer a start that did not become a tail; a live one of that name is left alone."""
+        if session not in self._tails:
+            self._close_tail(session, reason)
 
     def refuse_listing(self, message: DirListRequest, error: str) -> None:
         """Answer a listing that does not take place."""
@@ -178,7 +179,11 @@ class Files:
             self._tails.pop(session, None)
             self._queued.pop(session, None)
             ended = result.reason if isinstance(result, TailEnded) else "worker_died"
-            self.close_tail(session, ended)
+            self._close_tail(session, ended)
+
+    def _close_tail(self, session: str, reason: str) -> None:
+        """Say that a tail has ended, after what it still has queued."""
+        self._uplink.data(session, LogTailClosed(session=session, reason=reason, ts=_now()), 0)
 
     def _answer(self, request: DirListRequest, listed: Listed) -> None:
         entries = tuple(

@@ -16,7 +16,6 @@ from typing import assert_never
 from agent import backup_requests
 from agent.backup_requests import BackupRequests
 from agent.backups import Backups
-from agent.command_results import RATE_LIMITED, Refusal
 from agent.commands import Commands
 from agent.files import Files
 from agent.keys import KeySyncs
@@ -196,14 +195,13 @@ class Router:
         families = self._families
         match message:
             case AdminRun():
-                refusal = Refusal(RATE_LIMITED, "too many requests on this link", reason)
-                families.commands.refuse(message, refusal)
+                families.commands.refuse_for_rate(message)
             case ShellStart():
                 families.shells.refuse(message.session, reason)
             case SyncKeys():
                 families.keys.refuse(message.user, reason)
             case LogTailStart():
-                families.files.close_tail(message.session, reason)
+                families.files.refuse_tail(message.session, reason)
             case DirListRequest():
                 families.files.refuse_listing(message, reason)
             case BackupPlan() | BackupStart():
@@ -224,7 +222,11 @@ class Router:
         self._log.warning(
             "bad event", event=error.event[:64], reason=error.reason, detail=error.detail
         )
-        if self._control.admits():
+        session = error.ids.get("session")
+        if error.event == "shell_input" and error.reason == "too_large" and session:
+            # Whatever the rate: what is typed next must not run on as if nothing were missing.
+            self._families.shells.end(session, Reason.TOO_LARGE)
+        elif self._control.admits():
             self._answer_bad(error)
 
     def _answer_bad(self, error: WireError) -> None:
@@ -235,12 +237,10 @@ class Router:
                 families.commands.refuse_malformed(dict(ids), error.detail)
             case "shell_start" if session:
                 families.shells.refuse_malformed(session, error.detail)
-            case "shell_input" if session and error.reason == "too_large":
-                families.shells.end(session, Reason.TOO_LARGE)
             case "sync_keys":
                 families.keys.refuse(ids.get("user", ""), Reason.BAD_REQUEST, error.detail)
             case "log_tail_start" if session:
-                families.files.close_tail(session, Reason.BAD_REQUEST)
+                families.files.refuse_tail(session, Reason.BAD_REQUEST)
             case "dir_list_request" if "requestId" in ids:
                 self._uplink.control(
                     DirListResponse(

@@ -212,6 +212,35 @@ def test_router_malformed_start_of_a_live_session_leaves_it_alone(core: Core) ->
     assert core.said(ShellClosed) == []
 
 
+LIVE: dict[str, dict[str, Any]] = {
+    "admin_run": {"cmd": {"command": "true"}, "jobId": "j"},
+    "shell_start": {"session": "s"},
+    "log_tail_start": {"session": "t"},
+    "backup_plan": {"planId": "p", "sourceDirs": ["/a"], "destRoot": "/b"},
+}
+
+
+def test_router_refusal_never_ends_what_is_live(core: Core) -> None:
+    """An answer to a repetition, be it malformed or one too many, would be taken for the end."""
+    core.uplink.features = frozenset({"ack"})
+    for name, payload in LIVE.items():
+        core.router.on_event(good(name, payload))
+    core.turn()
+    assert len(core.pool.workers) == len(LIVE)
+    core.router.on_bad_event(bad("shell_start", {"session": "s", "cols": "wide"}))
+    core.router.on_bad_event(bad("log_tail_start", {"session": "t", "lines": "all"}))
+    for name in ("backup_plan", "backup_start"):
+        core.router.on_bad_event(bad(name, {"planId": "p", "sourceDirs": 5}))
+    for _ in range(CONTROL_BURST):
+        core.router.on_event(good("check_updates", {}))
+    core.uplink.said.clear()
+    for name, payload in LIVE.items():
+        core.router.on_event(good(name, payload))
+    core.turn()
+    assert core.uplink.said == []
+    assert len(core.pool.workers) == len(LIVE)
+
+
 @pytest.mark.parametrize(
     "name, payload",
     [
@@ -254,6 +283,16 @@ def test_router_too_large_input_ends_its_session_alone(core: Core) -> None:
     first, second = core.pool.workers
     assert [m.reason for m in first.of(End)] == ["too_large"]
     assert second.of(End) == []
+
+
+def test_router_too_large_input_ends_its_session_whatever_the_rate(core: Core) -> None:
+    """What is typed next must not run on as if nothing were missing."""
+    core.router.on_event(good("shell_start", {"session": "s"}))
+    for _ in range(CONTROL_BURST * 2):
+        core.router.on_event(good("check_updates", {}))
+    core.router.on_bad_event(bad("shell_input", {"session": "s", "data": "x" * MAX_INBOUND_BYTES}))
+    (worker,) = core.pool.workers
+    assert [m.reason for m in worker.of(End)] == ["too_large"]
 
 
 @FUZZ
