@@ -20,6 +20,7 @@ import pytest
 from tests.doubles.backup_worker import BackupBench, same
 from tests.doubles.ssh_server import SshServer
 from tests.facilities import only_if, require, require_root
+from workers.messages_backup import BackupStep
 
 
 @pytest.fixture
@@ -345,18 +346,20 @@ def test_lost_connection_is_tried_again_until_it_works(
     (source / "big").write_bytes(os.urandom(8_000_000))
     bench.over(server).change(limit_kib_s=2_000)
 
-    def flap() -> None:
-        for _ in range(2):
-            time.sleep(1.5)
-            server.stop()
-            time.sleep(0.5)
-            server.start()
+    flaps: list[int] = []
 
-    thread = threading.Thread(target=flap)
-    thread.start()
+    def flap(message: Any) -> None:
+        """The other host goes away, twice, while bytes are on their way."""
+        if isinstance(message, BackupStep):
+            bench.steps.append(message)
+            if message.done_bytes and len(flaps) < 2:
+                flaps.append(message.done_bytes)
+                server.stop()
+                server.start()
+
+    bench._on_mail = flap  # type: ignore[method-assign]
     ran = bench.well("run")
-    thread.join()
-    assert ran["attempts"] > 1
+    assert len(flaps) == 2 and ran["attempts"] > 1
     assert bench.well("verify", full=True)["different"] == 0
     percents = [step.percent for step in bench.steps]
     assert percents == sorted(percents)

@@ -13,9 +13,10 @@ assert sys.platform != "win32"
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from workers import backup_state
 from workers.backup import hooks, itemize, layout, lock, orphans, outcomes, planning, pruning
@@ -31,6 +32,7 @@ from workers.backup.steps import Job
 from workers.errors import BackupError
 from workers.loop import now_s
 
+T = TypeVar("T")
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 MAX_ERRORS = 500
@@ -79,7 +81,8 @@ class Run:
         yield from hooks.dump(ground)
         error = "interrupted"
         try:
-            yield from self._patiently()
+            names = [source.name for source in ground.sources]
+            yield from self._patiently(lambda: ground.survey(names))
             self._take_lock()
             self._begin()
             yield from self._prepare()
@@ -98,17 +101,16 @@ class Run:
 
     # -- before --------------------------------------------------------------------------------
 
-    def _patiently(self) -> Job[None]:
-        """Survey the target; another host may be away for a while."""
-        names = [source.name for source in self._ground.sources]
+    def _patiently(self, begin: Callable[[], Job[T]]) -> Job[T]:
+        """Do something at the target; another host may be away for a while."""
         wait_s = FIRST_WAIT_S
         while True:
             try:
-                yield from self._ground.survey(names)
-                return
+                return (yield from begin())
             except BackupError as e:
                 if e.reason not in ("ssh", "connection", "timeout") or not self._may_wait():
                     raise
+            self._gauge.say("waiting")
             yield wait_s
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
@@ -147,8 +149,8 @@ class Run:
         ground = self._ground
         places = [self._place(source) for source in ground.sources]
         if self._last.get("error") == "no_space":
-            yield from ground.drop_unfinished()
-        yield from ground.target.prepare(ground.look, places)
+            yield from self._patiently(ground.drop_unfinished)
+        yield from self._patiently(lambda: ground.target.prepare(ground.look, places))
         if self._was_broken_off and ground.job.host is None and self._snapshot is None:
             removed = yield from orphans.remove(ground, float(self._last.get("startedAt") or 0))
             if removed:
@@ -257,11 +259,13 @@ class Run:
             return None
         done = self._snapshot._replace(label=layout.PARTIAL if self._tally.is_partial else "")
         broken: list[str] = []
+        target, made = self._ground.target, self._snapshot.name
         for source in self._ground.sources:
-            yield from self._ground.target.publish(source.name, self._snapshot.name, done.name)
+            publish = partial(target.publish, source.name, made, done.name)
+            yield from self._patiently(publish)
             known = self._ground.look.snapshots.get(source.name, [])
             broken += [f"{source.name}/{s.name}" for s in known if not s.is_finished]
-        yield from self._ground.target.remove(broken)
+        yield from self._patiently(lambda: target.remove(broken))
         return done.name
 
     def _prune(self, found: dict[str, Any]) -> Job[None]:

@@ -104,9 +104,10 @@ class RemoteTarget:
 
     def publish(self, name: str, old: str, new: str) -> Job[None]:
         home = self._quoted(name)
+        made, final = shlex.quote(old), shlex.quote(new)
         script = (
-            f"cd {home} && mv {shlex.quote(old)} {shlex.quote(new)} && rm -f .{LATEST} && "
-            f"ln -s {shlex.quote(new)} .{LATEST} && {{ mv -fT .{LATEST} {LATEST} 2>/dev/null || "
+            f"cd {home} && {{ [ -d {final} ] || mv {made} {final}; }} && rm -f .{LATEST} && "
+            f"ln -s {final} .{LATEST} && {{ mv -fT .{LATEST} {LATEST} 2>/dev/null || "
             f"{{ rm -f {LATEST}; mv -f .{LATEST} {LATEST}; }}; }}\n"
         )
         yield from self._do(script)

@@ -1,0 +1,98 @@
+"""A backup killed at random moments: what was there stays, and the next run completes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.backup_worker import BackupBench
+from tests.facilities import require
+
+CODE = """
+import sys, msgspec
+from pathlib import Path
+from agent import local_worker
+from workers.messages_backup import BackupSpec
+spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=BackupSpec)
+local_worker.perform("backup", spec, Path(sys.argv[2]), Path(sys.argv[3]), lambda _: None, 1.0)
+"""
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and everything below it."""
+    found, waiting = [], [pid]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        try:
+            text = Path(f"/proc/{one}/task/{one}/children").read_text()
+        except OSError:
+            continue
+        waiting += [int(each) for each in text.split()]
+    return found
+
+
+def strike(bench: BackupBench, rng: random.Random, tmp_path: Path) -> None:
+    """Start a run, and kill one process of it, or all, at a random moment."""
+    import msgspec
+
+    spec = tmp_path / "spec.json"
+    spec.write_bytes(msgspec.json.encode(bench.spec("run")))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, str(spec), str(bench.root / "state"), str(bench.root / "run")],
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(rng.uniform(0.2, 1.2))
+    pids = family(process.pid)
+    rng.shuffle(pids)
+    for pid in pids if rng.random() < 0.5 else pids[:1]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.wait(60)
+    # Whoever is left ends by itself: its lease is a second.
+    end = time.monotonic() + 60
+    for pid in pids:
+        while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+            assert time.monotonic() < end, pid
+            time.sleep(0.02)
+
+
+@pytest.mark.family("backup")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("layout", ["snapshot", "mirror"])
+def test_next_run_completes_after_random_kills(tmp_path: Path, layout: Any, soak: bool) -> None:
+    require("rsync")
+    rng = random.Random()
+    source = tmp_path / "src"
+    for number in range(400):
+        path = source / f"d{number % 20}" / f"f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rng.randbytes(8_000))
+    (source / "big").write_bytes(rng.randbytes(20_000_000))
+    bench = BackupBench(source, tmp_path / "dest", layout=layout, limit_kib_s=20_000)
+    try:
+        first = bench.well("run")["snapshot"]
+        for _ in range(25 if soak else 3):
+            changed = source / f"d{rng.randrange(20)}" / f"new{rng.randrange(1000)}"
+            changed.write_bytes(rng.randbytes(500_000))
+            (source / "big").write_bytes(rng.randbytes(20_000_000))
+            strike(bench, rng, tmp_path)
+            if first:
+                assert bench.well("verify", full=True, snapshot=first)["different"] == 0
+        bench.well("run")
+        assert bench.well("verify", full=True)["different"] == 0
+        home = tmp_path / "dest" / "src"
+        left = [p for p in home.rglob("*") if p.name.startswith(".") or "unfinished" in p.name]
+        assert left == []
+    finally:
+        bench.close()
