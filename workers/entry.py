@@ -299,11 +299,30 @@ def run(argv: list[str]) -> int:
     spawn = decode_to_zygote(sys.stdin.buffer.read())
     if not isinstance(spawn, Spawn):
         return 64
+    _hold_together(spawn.job_id)
     spool_fd = jobs.open_spool(spawn.spool)
     office = Office(spawn.job_id, spawn.kind, spawn.token, spool_fd, state_dir)
     office.listen(spawn.address)
     print("listening", flush=True)  # noqa: T201  # whoever started us waits for it
     return office.run()
+
+
+def _hold_together(job_id: str) -> None:
+    """See that all this worker will start can be found and ended; the zygote does it elsewhere.
+
+    Raises:
+        OSError: it cannot; then there is no worker.
+    """
+    if sys.platform == "win32":
+        from workers.trees_windows import enter_job
+
+        enter_job(job_id)
+    else:
+        from workers.hardening import harden_worker
+        from workers.trees_posix import become_subreaper
+
+        become_subreaper()
+        harden_worker()
 
 
 def become(account: str) -> None:

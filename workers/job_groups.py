@@ -37,7 +37,7 @@ class JobGroups:
 
     def __init__(self, where: list[Place] | None = None) -> None:
         self._where = places() if where is None else where
-        self._can_be_born_inside = sys.platform == "linux"
+        self._can_be_born_inside = True  # until the kernel says no
         self._groups: dict[int, JobCgroup] = {}
         self._left: list[JobCgroup] = []
         self._large_bytes = _most_of_memory()
@@ -86,7 +86,7 @@ class JobGroups:
 
     def _fork_into(self, group: JobCgroup) -> int:
         directory = group.v2_directory
-        if directory is not None and self._can_be_born_inside:
+        if sys.platform == "linux" and directory is not None and self._can_be_born_inside:
             from workers.clone import fork_into  # here: ctypes, and Linux alone
 
             try:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from workers.program import main
 
@@ -19,7 +20,8 @@ def observed() -> int:
     try:
         return main()
     finally:
-        imported = sorted(name for name, module in sys.modules.items() if module is not None)
+        modules: dict[str, ModuleType | None] = {**sys.modules}
+        imported = sorted(name for name, module in modules.items() if module is not None)
         target.write_text(json.dumps(imported))
 
 

@@ -138,9 +138,8 @@ def test_job_is_a_member_everywhere_and_its_groups_end_with_it(
         live(lambda: os.read(reading, 1))
     group = JobCgroup.find(job_id, PLACES)
     assert group is not None
-    for place in PLACES:
-        directory = f"{place.directory}/jackline-{job_id}"
-        until(lambda directory=directory: str(pid) in read(f"{directory}/cgroup.procs"))
+    files = [f"{place.directory}/jackline-{job_id}/cgroup.procs" for place in PLACES]
+    until(lambda: all(read(file) == f"{pid}\n" for file in files))
     os.write(writing, b"x")
     assert wait(pid) == 0
     assert groups.ended(pid, 0) is False
@@ -167,7 +166,7 @@ def test_groups_that_a_process_cannot_be_born_into_are_done_without(
     os.kill(pid, signal.SIGKILL)
     assert wait(pid) == -9
     groups.ended(pid, -9)
-    until(lambda: groups.tidy() or JobCgroup.find(job_id, PLACES) is None)
+    until(lambda: is_tidy(groups, job_id))
 
 
 def test_place_that_is_gone_costs_no_job(tmp_path, job_id: str) -> None:
@@ -198,7 +197,7 @@ def test_what_a_killed_job_leaves_is_killed(groups: JobGroups, job_id: str) -> N
     wait(pid)
     groups.ended(pid, -9)
     until(lambda: not os.path.exists(f"/proc/{daemon}") or is_zombie(daemon))
-    until(lambda: groups.tidy() or JobCgroup.find(job_id, PLACES) is None)
+    until(lambda: is_tidy(groups, job_id))
 
 
 def test_what_an_ended_job_leaves_on_purpose_stays_and_so_does_the_group(
@@ -215,7 +214,12 @@ def test_what_an_ended_job_leaves_on_purpose_stays_and_so_does_the_group(
     group = JobCgroup.find(job_id, PLACES)
     assert group is not None and daemon in group.members()
     os.kill(daemon, signal.SIGKILL)
-    until(lambda: groups.tidy() or JobCgroup.find(job_id, PLACES) is None)
+    until(lambda: is_tidy(groups, job_id))
+
+
+def is_tidy(groups: JobGroups, job_id: str) -> bool:
+    groups.tidy()
+    return JobCgroup.find(job_id, PLACES) is None
 
 
 def is_zombie(pid: int) -> bool:
