@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import queue
-from typing import Any
+from typing import IO, Any
 
+from agent.log import Log
 from agent.nursery_windows import Nursery
-from tests.doubles.endpoint import ListLog
 from workers.loop import Loop
 from workers.messages import Exited, Spawn, Spawned, SpawnFailed, decode_to_zygote
 
@@ -30,8 +30,9 @@ class FakeProcess:
     pid = 4321
 
     def __init__(self, line: bytes) -> None:
-        self.stdin = KeptInput()
-        self.stdout = io.BytesIO(line)
+        self.given = KeptInput()
+        self.stdin: IO[bytes] | None = self.given
+        self.stdout: IO[bytes] | None = io.BytesIO(line)
         self.ending: queue.Queue[int] = queue.Queue()
 
     def wait(self) -> int:
@@ -39,7 +40,10 @@ class FakeProcess:
 
 
 def started(line: bytes) -> tuple[FakeProcess, list[Any], list[Exited], Loop, list[list[str]]]:
-    process, answers, exits, argvs = FakeProcess(line), [], [], []
+    process = FakeProcess(line)
+    answers: list[Any] = []
+    exits: list[Exited] = []
+    argvs: list[list[str]] = []
     loop = Loop()
 
     def begin(argv: list[str]) -> FakeProcess:
@@ -47,7 +51,7 @@ def started(line: bytes) -> tuple[FakeProcess, list[Any], list[Exited], Loop, li
         return process
 
     nursery = Nursery(
-        loop, "", "state", exits.append, lambda _pid, _cb: None, ListLog(), start=begin
+        loop, "", "state", exits.append, lambda _pid, _cb: None, Log(None), start=begin
     )
     nursery.spawn(SPAWN, answers.append)
     return process, answers, exits, loop, argvs
@@ -66,7 +70,7 @@ def test_nursery_windows_hands_the_request_in_and_reports_the_end() -> None:
     process, answers, exits, loop, argvs = started(b"listening\r\n")
     turn_until(loop, answers)
     assert isinstance(answers[0], Spawned) and answers[0].pid == 4321
-    assert decode_to_zygote(process.stdin.kept) == SPAWN
+    assert decode_to_zygote(process.given.kept) == SPAWN
     assert argvs[0][-2:] == ["_worker", "state"]
     process.ending.put(3)
     turn_until(loop, exits)

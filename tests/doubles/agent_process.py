@@ -107,7 +107,12 @@ class AgentProcess:
     def command(self, *words: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a `jackline` command in the agent's environment."""
         return subprocess.run(
-            [*JACKLINE, *words], env=self.env, capture_output=True, text=True, timeout=timeout
+            [*JACKLINE, *words],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def ask(self, request: str, **fields: Any) -> dict[str, Any]:
