@@ -3,7 +3,7 @@
 Rules: Linux only; imported where it is needed, because ctypes costs about 0.4 MiB of private
 memory (measured, CPython 3.11) and not every process of ours needs it. Every failure is an OSError
 with the kernel's errno.
-Source: prctl(2), syscall(2), capset(2).
+Source: prctl(2), syscall(2), capset(2), mallopt(3).
 """
 
 from __future__ import annotations
@@ -50,6 +50,12 @@ def capset(header: bytes, sets: bytes) -> None:
     buffers = [ctypes.create_string_buffer(each, len(each)) for each in (header, sets)]
     if _libc.capset(*buffers) == -1:
         raise _error("capset")
+
+
+def mallopt(parameter: int, value: int) -> bool:
+    """Set a parameter of glibc's allocator; False where the C library has no such call."""
+    call = getattr(_libc, "mallopt", None)
+    return call is not None and call(ctypes.c_int(parameter), ctypes.c_int(value)) == 1
 
 
 def _error(call: str) -> OSError:
