@@ -31,7 +31,7 @@ from agent.files import Files
 from agent.keys import KeySyncs
 from agent.limits import RateLimit, Slots
 from agent.lock import Lock
-from agent.log import Log
+from agent.log import Log, adopt_library_logs
 from agent.logfile import LogFile
 from agent.loner import Loner
 from agent.nursery import Nursery
@@ -164,6 +164,7 @@ class Agent:
             self.log,
         )
         self.log.info("agent started", version=__version__, pid=os.getpid(), adopted=adopted)
+        self._warn()
         self.pool.start_watching()
         self.control.open()
         self.telemetry.start()
@@ -176,6 +177,11 @@ class Agent:
         self.loop.run()
         self._shut_down()
         return self.exit_code
+
+    def _warn(self) -> None:
+        """Say at each start what is allowed and may not be meant: few read `config check` again."""
+        for sentence in (*self.settings.warnings, *self.policy.warnings()):
+            self.log.warning("the configuration is doubtful", what=sentence)
 
     def leave(self) -> None:
         """End this process; jobs stay on lease, results stay in the outbox."""
@@ -192,6 +198,7 @@ class Agent:
 
     def _start_link(self) -> None:
         # Imported late: socketio takes longer than all the rest of the start.
+        adopt_library_logs(self.log)
         from agent.link_events import make_link
 
         self.link = make_link(self, FEATURES, lambda: boot_id(self.settings))
