@@ -52,12 +52,16 @@ PRUNE_S = 6 * 3600.0
 
 @dataclass(frozen=True)
 class OutboxStatus:
-    """For `status`: finals that wait, bytes of all, parked ones; is there no room for more?"""
+    """For `status`: finals that wait, bytes of all, parked ones; is there no room for more?
+
+    `oldest_s` is the age of the oldest one on the disk, None where there is none.
+    """
 
     waiting: int
     bytes: int
     parked: int
     is_full: bool
+    oldest_s: float | None = None
 
 
 class Outbox:
@@ -179,7 +183,15 @@ class Outbox:
     def status(self) -> OutboxStatus:
         """Tell what is kept."""
         waiting = self._waiting + self._being_stored + len(self._unstored)
-        return OutboxStatus(waiting, self._bytes, self._parked, self.is_full)
+        return OutboxStatus(waiting, self._bytes, self._parked, self.is_full, self._oldest_s())
+
+    def _oldest_s(self) -> float | None:
+        try:
+            stored_ms = self._store.oldest_ms()
+        except sqlite3.Error as error:
+            self._log.error("the outbox cannot be read", error=str(error))
+            return None
+        return None if stored_ms is None else max(0.0, (wall_ms() - stored_ms) / 1000.0)
 
     # -- the link --------------------------------------------------------------------------------
 

@@ -211,6 +211,11 @@ class Store:
         ).fetchone()
         return int(row[0]), int(row[1]), int(row[2])
 
+    def oldest_ms(self) -> int | None:
+        """Return when the oldest final that is kept was stored; None: there is none."""
+        row = self._db.execute("SELECT stored_ms FROM outbox ORDER BY seq LIMIT 1").fetchone()
+        return None if row is None else int(row[0])
+
     def find_result(self, job_id: str) -> tuple[str, str, bytes] | None:
         """Return digest, event and payload of a job's result."""
         found: tuple[str, str, bytes] | None = self._db.execute(

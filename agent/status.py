@@ -70,6 +70,7 @@ def _outbox(agent: Agent) -> dict[str, Any]:
     return {
         "count": held.waiting,
         "bytes": held.bytes,
+        "oldest_s": held.oldest_s,
         "parked": held.parked,
         "full": held.is_full,
     }

@@ -59,6 +59,10 @@ class Bench:
             self.loop.turn(0.01)
         return found
 
+    def close(self) -> None:
+        self.outbox.close()
+        self.loop.close()
+
     def settle(self) -> None:
         """Let the writer's thread finish what it has been asked for."""
         done: list[bool] = []
@@ -119,8 +123,7 @@ def payload(final: Final) -> dict[str, Any]:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "outbox.db")
     yield made
-    made.outbox.close()
-    made.loop.close()
+    made.close()
 
 
 def test_final_is_on_the_disk_before_it_is_sent(bench: Bench) -> None:
@@ -136,7 +139,9 @@ def test_final_without_a_link_waits_for_one(bench: Bench) -> None:
     for key in ("a", "b", "c"):
         bench.final(key)
     bench.settle()
-    assert bench.outbox.status().waiting == 3
+    status = bench.outbox.status()
+    assert status.waiting == 3
+    assert status.oldest_s is not None and 0 <= status.oldest_s < 60
     bench.link()
     assert bench.sent(3) == ["a", "b", "c"]
 
@@ -148,6 +153,7 @@ def test_final_that_arrived_is_forgotten(bench: Bench) -> None:
     bench.arrive()
     assert bench.outbox.status().waiting == 0
     bench.until(lambda: not bench.kept())
+    assert bench.outbox.status().oldest_s is None
     bench.unlink()
     bench.link()
     assert bench.sent_nothing_more()
@@ -169,11 +175,11 @@ def test_finals_survive_the_agent(tmp_path: Path) -> None:
     for number in range(50):
         first.final(f"s{number}")
     first.until(lambda: len(first.stored) == 50)
-    first.outbox.close()
+    first.close()
     second = Bench(tmp_path / "outbox.db")
     second.link()
     assert second.sent(50) == [f"s{number}" for number in range(50)]
-    second.outbox.close()
+    second.close()
 
 
 def test_final_carries_an_id_and_asks_only_where_ack_is_agreed(bench: Bench) -> None:
