@@ -35,7 +35,7 @@ _AUTH_CHECK_S = 0.1  # a core that is stopping answers no more
 # Once a WebSocket has worked, a few failures are an outage, not a network that blocks them.
 _FAILURES_BEFORE_POLLING = 3
 # What a person must see who only looks at stderr (contract part 3, "Log").
-_FATAL = frozenset({"tls_refused", "ca_file", "auth_failed", "auth_malformed", "auth_revoked"})
+_FATAL = frozenset({"tls_refused", "ca_file", "rejected"})
 
 
 class Link:
@@ -186,7 +186,7 @@ class Link:
         state: LinkState = "clock_unset" if is_unset else "waiting"
         around.board.enter(state, wall_ms(), now_s() + wait_s)
         told = self._told(end)
-        tell = around.log.fatal if told.reason in _FATAL else around.log.warning
+        tell = around.log.fatal if _is_for_a_person(end) else around.log.warning
         tell("link is down", reason=told.reason, detail=told.detail, next_in_s=round(wait_s, 1))
         self._stopping.wait(wait_s)
 
@@ -197,3 +197,10 @@ class Link:
         """Drop what an earlier connection left behind, or a `drop` that met none."""
         while not self._around.signals.empty():
             self._around.signals.get_nowait()
+
+
+def _is_for_a_person(end: End) -> bool:
+    """A server that refuses us by name, and does not just ask us to come back later."""
+    if isinstance(end, Refusal):
+        return end.retry_after_ms is None
+    return end.reason in _FATAL

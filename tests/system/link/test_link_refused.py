@@ -83,6 +83,25 @@ def test_revoked_agent_waits_and_says_so(make_hub: Callable[..., Hub], tmp_path:
             assert side.status().next_attempt_s is not None
 
 
+@pytest.mark.parametrize(
+    ("refusal", "level"),
+    [
+        ({"message": "Unauthorized"}, "fatal"),
+        ({"message": "busy", "data": {"retryAfterMs": 10}}, "warning"),
+    ],
+    ids=["foreign", "admission"],
+)
+def test_refusal_is_for_a_person_unless_it_asks_to_come_later(
+    make_hub: Callable[..., Hub], tmp_path: Path, refusal: Any, level: str
+) -> None:
+    """What a foreign server calls its refusal is its own affair: stderr hears of it."""
+    with make_hub(modes={"refuse": refusal}) as hub, LinkSide(hub, tmp_path) as side:
+        side.until(lambda: side.log.of("link is down"))
+        assert {told for told, sentence, _ in side.log.records if sentence == "link is down"} == {
+            level
+        }
+
+
 def test_wrong_token_is_refused_and_told(make_hub: Callable[..., Hub], tmp_path: Path) -> None:
     with make_hub() as hub, LinkSide(hub, tmp_path, auth_token="another") as side:
         side.until_refused("auth_failed")
