@@ -13,8 +13,10 @@ from agent.errors import ControlError
 def run(argv: list[str]) -> int:
     """Set the kill switch."""
     parser = output.parser("pause", "Refuse every new job on this machine but telemetry.")
+    output.add_format(parser)
     parser.add_argument("reason", nargs="?", default="", help="told to whoever asks why")
     options = parser.parse_args(argv)
+    as_json = output.wants_json(options)
     try:
         killswitch.turn_on(dirs.find().state, options.reason)
     except (PermissionError, FileNotFoundError):
@@ -22,6 +24,9 @@ def run(argv: list[str]) -> int:
         try:
             control_client.ask("pause", reason=options.reason)
         except ControlError as e:
-            return output.refused(e)
-    output.note("paused: no job starts until `jackline resume`")
+            return output.refused(e, as_json=as_json)
+    if as_json:
+        output.print_json({"ok": True, "paused": True})
+    else:
+        output.note("paused: no job starts until `jackline resume`")
     return exits.OK

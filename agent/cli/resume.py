@@ -13,7 +13,9 @@ from agent.errors import ControlError
 
 def run(argv: list[str]) -> int:
     """Clear the kill switch."""
-    output.parser("resume", "Take jobs again after `jackline pause`.").parse_args(argv)
+    parser = output.parser("resume", "Take jobs again after `jackline pause`.")
+    output.add_format(parser)
+    as_json = output.wants_json(parser.parse_args(argv))
     state = dirs.find().state
     try:
         was_on = killswitch.turn_off(state)
@@ -23,10 +25,13 @@ def run(argv: list[str]) -> int:
         try:
             was_on = _ask_agent()
         except ControlError as e:
-            return output.refused(e)
+            return output.refused(e, as_json=as_json)
     except ControlError as e:
-        return output.refused(e)
-    output.note("jobs are taken again" if was_on else "nothing was paused")
+        return output.refused(e, as_json=as_json)
+    if as_json:
+        output.print_json({"ok": True, "paused": False, "was_paused": was_on})
+    else:
+        output.note("jobs are taken again" if was_on else "nothing was paused")
     return exits.OK
 
 

@@ -21,6 +21,7 @@ TIMEOUT_S = 30.0
 def run(argv: list[str]) -> int:
     """Carry out `jackline stop`."""
     parser = output.parser("stop", "End the agent, every job and the zygote.")
+    output.add_format(parser)
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, metavar="SECONDS")
     options = parser.parse_args(argv)
     deadline_s = time.monotonic() + options.timeout
@@ -29,8 +30,8 @@ def run(argv: list[str]) -> int:
     except NoAgentError:
         output.note("no agent runs; looking for what an earlier one left")
     except ControlError as e:
-        return output.refused(e)
-    return _end_leftovers(deadline_s)
+        return output.refused(e, as_json=output.wants_json(options))
+    return _end_leftovers(deadline_s, as_json=output.wants_json(options))
 
 
 def _stop_agent(deadline_s: float) -> None:
@@ -62,10 +63,12 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def _end_leftovers(deadline_s: float) -> int:
+def _end_leftovers(deadline_s: float, *, as_json: bool) -> int:
     from agent.stopping import end_everything
 
     left = end_everything(dirs.find(), timeout_s=max(1.0, deadline_s - time.monotonic()))
+    if as_json:
+        output.print_json({"ok": not left, "left": left})
     for sentence in left:
         output.note(sentence)
     return exits.FAILED if left else exits.OK

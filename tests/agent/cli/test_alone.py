@@ -12,7 +12,7 @@ import pytest
 
 from agent import config as settings
 from agent import exits
-from agent.cli import completion, config, logs, pause, resume, run
+from agent.cli import completion, config, logs, pause, resume, run, stop
 
 GOOD = {"clientId": "web-1", "serverUrl": "https://hub.example", "authToken": "s3cr3t-t0ken"}
 
@@ -80,6 +80,15 @@ def test_pause_and_resume_need_no_agent(nobody: Path, capsys: Any) -> None:
     assert not (nobody / "state/paused").exists()
     assert resume.run([]) == exits.OK
     assert "nothing was paused" in capsys.readouterr().err
+    assert pause.run(["--json"]) == exits.OK
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "paused": True}
+    assert resume.run(["--json"]) == exits.OK
+    assert json.loads(capsys.readouterr().out)["was_paused"] is True
+
+
+def test_stop_with_nothing_there_says_so_in_json(nobody: Path, capsys: Any) -> None:
+    assert stop.run(["--json"]) == exits.OK
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "left": []}
 
 
 def test_run_with_a_bad_configuration_exits_78_and_starts_nothing(
