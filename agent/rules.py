@@ -17,7 +17,7 @@ from wire.shell import ShellStart
 from workers import policy_environment
 from workers.messages import AdminSpec, KeysSpec, ShellSpec
 from workers.policy import Launch, Policy, Verdict
-from workers.policy_programs import DEFAULT_PATH
+from workers.policy_programs import DEFAULT_PATH, Programs, is_bare
 
 TERM = "xterm-256color"
 
@@ -41,7 +41,9 @@ class Rules:
         self._proxies = dict(proxies)
         self._ca_file = ca_file
         sections = policy.sections
-        self._environ = policy_environment.built(environ, sections.admin.path or DEFAULT_PATH)
+        path = sections.admin.path or DEFAULT_PATH
+        self._environ = policy_environment.built(environ, path)
+        self._programs = Programs(path)
         self.is_disk_full = False
         self.is_stopping = False
 
@@ -89,7 +91,7 @@ class Rules:
         if shell.command is None:
             argv = ["/bin/bash", "-l"] if os.name != "nt" else ["cmd.exe"]
         else:
-            argv = [shell.command]
+            argv = [self._program(shell.command)]
         if shell.args is not None:
             argv = [argv[0], *shell.args]
         env = {**self._environ, "TERM": TERM}
@@ -136,6 +138,11 @@ class Rules:
     def listing_roots(self) -> list[str]:
         """Where listings must lie; empty: anywhere."""
         return self._policy.listing_roots()
+
+    def _program(self, name: str) -> str:
+        """Look up a bare name as a command's is: never in the home that the shell starts in."""
+        found = self._programs.find(name) if is_bare(name) else None
+        return name if found is None else found.path
 
     def _word(self, verdict: Verdict) -> str | None:
         if self.is_stopping:

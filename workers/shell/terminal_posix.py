@@ -130,6 +130,9 @@ def open_terminal(
         TerminalError: no terminal can be had (`/dev/ptmx` missing, none left, no descriptors).
         FileNotFoundError, PermissionError: the program cannot be started.
     """
+    if not os.path.isabs(argv[0]):
+        # It would be looked up in `cwd`, which is the account's home.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
     try:
         master, slave = os.openpty()
     except OSError as e:
