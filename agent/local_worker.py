@@ -26,7 +26,6 @@ from workers.messages import (
     Kind,
     NotBegun,
     Result,
-    Spawn,
     Spec,
     Start,
     ToAgent,
@@ -34,6 +33,7 @@ from workers.messages import (
     decode_to_agent,
     encode,
 )
+from workers.messages_zygote import Spawn
 from workers.program import own_command
 from workers.queues import Mailbox, dial
 

@@ -18,7 +18,8 @@ from agent.log import Log
 from workers import frames
 from workers.errors import FrameError, MailboxError
 from workers.loop import Loop, Timer
-from workers.messages import (
+from workers.messages import encode
+from workers.messages_zygote import (
     Exited,
     ForgetExit,
     Quit,
@@ -28,7 +29,6 @@ from workers.messages import (
     SpawnFailed,
     ToZygote,
     decode_from_zygote,
-    encode,
 )
 from workers.program import own_command
 from workers.queues import Mailbox, dial

@@ -14,7 +14,8 @@ from typing import IO, Protocol
 
 from agent.log import Log
 from workers.loop import Loop
-from workers.messages import Exited, Spawn, Spawned, SpawnFailed, encode
+from workers.messages import encode
+from workers.messages_zygote import Exited, Spawn, Spawned, SpawnFailed
 from workers.processes import start_time
 from workers.program import own_command
 

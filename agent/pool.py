@@ -25,7 +25,8 @@ from agent.worker import Gone, Owner, Worker, lacks_resources
 from workers import jobs, processes, trees
 from workers.jobs import JobRecord
 from workers.loop import Loop
-from workers.messages import Exited, Spawn, Spawned, SpawnFailed, Spec, Start
+from workers.messages import Spec, Start
+from workers.messages_zygote import Exited, Spawn, Spawned, SpawnFailed
 
 STACK_S = 0.3
 DEATHS = 5

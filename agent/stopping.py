@@ -87,7 +87,8 @@ def _drive(kill: trees.TreeKill, deadline_s: float) -> None:
 def _ask_zygotes(run_dir: Path) -> None:
     """Ask every zygote that listens here to end; its workers are gone."""
     from workers import frames
-    from workers.messages import Quit, encode
+    from workers.messages import encode
+    from workers.messages_zygote import Quit
 
     if sys.platform != "win32":
         for path in run_dir.glob("zygote-*.sock"):

@@ -28,13 +28,12 @@ from workers.messages import (
     Log,
     NotBegun,
     Result,
-    Spawn,
     Start,
     ToAgent,
     decode_to_worker,
-    decode_to_zygote,
     encode,
 )
+from workers.messages_zygote import Spawn, decode_to_zygote
 from workers.queues import Mailbox, listen
 
 BEAT_S = 2.0

@@ -16,6 +16,7 @@ import msgspec
 
 from workers.errors import FrameError
 from workers.messages_backup import BackupEnded, BackupSpec, BackupStep
+from workers.messages_zygote import FromZygote, ToZygote
 
 STREAM_TERMINAL = 0
 STREAM_STDOUT = 1
@@ -312,62 +313,7 @@ class Finished(_Mail, tag="finished", frozen=True, kw_only=True):
 ToAgent = Hello | Running | Beat | Gap | Sampled | BackupStep | TailText | Log | Finished
 
 
-class Spawn(_Mail, tag="spawn", frozen=True, kw_only=True):
-    """Fork a worker that listens at `address`; answered by Spawned or SpawnFailed."""
-
-    job_id: str
-    kind: str
-    address: str
-    token: bytes
-    spool: str  # path of the file for a result that no agent is there to take
-
-
-class ForgetExit(_Mail, tag="forget_exit", frozen=True, kw_only=True):
-    """The exit of `pid` has been taken note of."""
-
-    pid: int
-
-
-class Quit(_Mail, tag="quit", frozen=True, kw_only=True):
-    """End, leaving the workers alone."""
-
-
-ToZygote = Spawn | ForgetExit | Quit
-
-
-class Ready(_Mail, tag="ready", frozen=True, kw_only=True):  # first, to every agent that dials
-    pid: int
-
-
-class Spawned(_Mail, tag="spawned", frozen=True, kw_only=True):
-    job_id: str
-    pid: int
-    start_time: int
-
-
-class SpawnFailed(_Mail, tag="spawn_failed", frozen=True, kw_only=True):
-    job_id: str
-    error: str
-
-
-class Exited(_Mail, tag="exited", frozen=True, kw_only=True):
-    """A worker has ended; `status` as from os.waitstatus_to_exitcode (-9: killed by signal 9).
-
-    `out_of_memory`: the kernel has killed some of its job for that.
-    """
-
-    job_id: str
-    pid: int
-    status: int
-    out_of_memory: bool = False
-
-
-FromZygote = Ready | Spawned | SpawnFailed | Exited
-
-
 _encoder = msgspec.msgpack.Encoder()
-_to_zygote: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
-_from_zygote: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _to_agent: msgspec.msgpack.Decoder[ToAgent] = msgspec.msgpack.Decoder(ToAgent)
 
@@ -395,16 +341,6 @@ def decode_to_agent(body: bytes) -> ToAgent:
         FrameError: not one of ours; the worker is dropped (`ipc_protocol`).
     """
     return _decoded(_to_agent, body)
-
-
-def decode_to_zygote(body: bytes) -> ToZygote:
-    """Decode what an agent asks of the zygote; raises FrameError."""
-    return _decoded(_to_zygote, body)
-
-
-def decode_from_zygote(body: bytes) -> FromZygote:
-    """Decode what the zygote reports; raises FrameError."""
-    return _decoded(_from_zygote, body)
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:

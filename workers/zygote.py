@@ -25,7 +25,8 @@ from workers import frames, jobs, trees
 from workers.entry import KINDS, Office, _may_dial
 from workers.errors import FrameError, RecordError, WorkersError
 from workers.loop import Loop
-from workers.messages import (
+from workers.messages import encode
+from workers.messages_zygote import (
     Exited,
     ForgetExit,
     FromZygote,
@@ -35,7 +36,6 @@ from workers.messages import (
     Spawned,
     SpawnFailed,
     decode_to_zygote,
-    encode,
 )
 from workers.queues import Mailbox
 

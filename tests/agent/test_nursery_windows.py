@@ -9,7 +9,7 @@ from typing import IO, Any
 from agent.log import Log
 from agent.nursery_windows import Nursery
 from workers.loop import Loop
-from workers.messages import Exited, Spawn, Spawned, SpawnFailed, decode_to_zygote
+from workers.messages_zygote import Exited, Spawn, Spawned, SpawnFailed, decode_to_zygote
 
 SPAWN = Spawn(job_id="j", kind="shell", address="a", token=b"t" * 32, spool="s")
 

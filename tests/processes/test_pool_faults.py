@@ -23,7 +23,7 @@ from tests.doubles.endpoint import Endpoint, endpoint, generations
 from tests.facilities import only_if, require_root
 from wire.shell import ShellClose, ShellClosed, ShellInput, ShellOutput, ShellStart
 from workers import processes
-from workers.messages import Spawn, Spawned
+from workers.messages_zygote import Spawn, Spawned
 from workers.program import own_command
 from workers.queues_posix import bind
 from workers.zygote_address import address_of
