@@ -15,7 +15,6 @@ import signal
 import struct
 import sys
 import termios
-from collections import deque
 from collections.abc import Callable
 
 from workers.errors import TerminalError
@@ -25,6 +24,7 @@ assert sys.platform != "win32"
 
 READ_BYTES = 4096
 JOIN_BYTES = 64 << 10
+WRITE_BYTES = 64 << 10
 
 
 def _ignore(*_: object) -> None:
@@ -41,7 +41,9 @@ class PosixTerminal:
         self.pending_bytes = 0
         self._loop = loop
         self._master = master
-        self._input: deque[memoryview] = deque()
+        # In one piece: one for each key would cost a hundred times its bytes when somebody types
+        # on into a program that does not read.
+        self._input = bytearray()
         self._closed = False
         os.set_blocking(master, False)
         loop.set_reader(master, self._on_readable)
@@ -49,9 +51,10 @@ class PosixTerminal:
     def write(self, data: bytes) -> None:
         if self._closed or not data:
             return
-        self._input.append(memoryview(data))
-        self.pending_bytes += len(data)
-        if len(self._input) == 1:
+        is_first = not self._input
+        self._input += data
+        self.pending_bytes = len(self._input)
+        if is_first:
             self._on_writable()
 
     def pause(self, paused: bool) -> None:
@@ -98,21 +101,16 @@ class PosixTerminal:
 
     def _on_writable(self) -> None:
         while self._input:
-            view = self._input[0]
             try:
-                written = os.write(self._master, view)
+                with memoryview(self._input) as whole, whole[:WRITE_BYTES] as piece:
+                    written = os.write(self._master, piece)
             except BlockingIOError:
                 break
             except OSError:
                 # The program has gone; its exit is on the way.
-                self._input.clear()
-                self.pending_bytes = 0
-                break
-            self.pending_bytes -= written
-            if written < len(view):
-                self._input[0] = view[written:]
-                break
-            self._input.popleft()
+                written = len(self._input)
+            del self._input[:written]
+        self.pending_bytes = len(self._input)
         if not self._closed:
             self._loop.set_writer(self._master, self._on_writable if self._input else None)
 
