@@ -9,8 +9,10 @@ Source: issue "After"; contract 1.7 `backup_schedule_set`; cronsim.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -65,16 +67,41 @@ def is_due(schedule: Schedule, last_start_s: float, now_s: float) -> bool:
     return moment is not None and moment <= now_s
 
 
-class Schedules:
-    """The two files."""
+def from_config(said: Sequence[Mapping[str, Any]]) -> list[Schedule]:
+    """Return the schedules of the machine's configuration.
 
-    def __init__(self, root: Path) -> None:
+    Raises:
+        BackupPlanError: one is no schedule, or its cron line or zone is wrong.
+    """
+    try:
+        found = msgspec.convert(list(said), list[Schedule])
+    except msgspec.ValidationError as e:
+        raise BackupPlanError(f"backup.schedules: {e}") from e
+    for schedule in found:
+        check(schedule)
+    return found
+
+
+class Schedules:
+    """The two files, and what the machine's configuration adds to them.
+
+    Args:
+        fixed: of the configuration; they win over others of the same id and are never written.
+    """
+
+    def __init__(self, root: Path, fixed: Sequence[Schedule] = ()) -> None:
         self._root = root
+        self._fixed = list(fixed)
         self._seen: tuple[int, int] | None = None
         self._schedules: list[Schedule] = []
 
     def read(self) -> list[Schedule]:
-        """Return the schedules; the file is read only when it has changed."""
+        """Return all schedules."""
+        names = {schedule.id for schedule in self._fixed}
+        return [*self._fixed, *(each for each in self.written() if each.id not in names)]
+
+    def written(self) -> list[Schedule]:
+        """Return those of the file, which is read only when it has changed."""
         try:
             found = os.stat(self._root / SCHEDULES)
         except OSError:

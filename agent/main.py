@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from agent import adoption, dirs, exits, pulse, status
 from agent.backup_clock import BackupClock
 from agent.backup_requests import BackupRequests
-from agent.backup_schedules import Schedules
+from agent.backup_schedules import Schedule, Schedules, from_config
 from agent.backup_store import Store
 from agent.backups import Backups
 from agent.commands import Commands
@@ -26,7 +26,7 @@ from agent.config import Settings
 from agent.control import ControlServer, Reply
 from agent.disk import Disk
 from agent.ending import Ending
-from agent.errors import AlreadyRunningError, DirectoryError
+from agent.errors import AlreadyRunningError, BackupPlanError, DirectoryError
 from agent.files import Files
 from agent.keys import KeySyncs
 from agent.limits import RateLimit, Slots
@@ -276,7 +276,7 @@ class Agent:
 
     def _make_backups(self) -> tuple[Backups, BackupClock]:
         store = Store(self.settings.dirs.state)
-        self.schedules = Schedules(store.root)
+        self.schedules = Schedules(store.root, self._configured_schedules())
         backups = Backups(
             self.loop,
             self.pool,
@@ -290,6 +290,13 @@ class Agent:
         max_age_hours = self.policy.sections.backup.max_age_hours
         clock = BackupClock(self.loop, self.disk, backups, self.schedules, max_age_hours, self.log)
         return backups, clock
+
+    def _configured_schedules(self) -> list[Schedule]:
+        try:
+            return from_config(self.policy.sections.backup.schedules or ())
+        except BackupPlanError as e:
+            self.log.error("backup.schedules is not used", error=str(e))
+            return []
 
     def _make_control(self) -> ControlServer:
         handlers: dict[str, Callable[[dict[str, Any], Reply], None]] = requests_of(self)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import exits
-from agent.backup_schedules import Schedule, Schedules, next_s
+from agent.backup_schedules import Schedule, Schedules, from_config, next_s
 from agent.backup_store import Store
 from agent.cli import output
 from agent.clock import wall_ms
@@ -122,12 +122,12 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
     rm.add_argument("id", metavar="ID")
 
 
-def schedule(options: argparse.Namespace, _engine: Policy, store: Store) -> int:
+def schedule(options: argparse.Namespace, engine: Policy, store: Store) -> int:
     """List, add or remove a schedule; a running agent takes it up by itself."""
-    kept = Schedules(store.root)
-    known = kept.read()
+    kept = Schedules(store.root, from_config(engine.sections.backup.schedules or ()))
+    known = kept.written()
     if options.schedule_verb == "ls":
-        _show(kept, known, as_json=output.wants_json(options))
+        _show(kept, kept.read(), as_json=output.wants_json(options))
         return exits.OK
     if options.schedule_verb == "rm":
         left = [each for each in known if each.id != options.id]

@@ -92,7 +92,9 @@ class RemoteTarget:
 
     def prepare(self, look: Look, places: Sequence[str]) -> Job[None]:
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if look.version is versions.UNKNOWN:
+        # What is there needs no second connection: rsync makes a mirror's directory itself.
+        is_there = look.exists and not look.is_fresh and self._job.layout == "mirror"
+        if look.version is versions.UNKNOWN or is_there:
             return
         paths = [shlex.quote(own(self.root)), *map(self._quoted, places)]
         script = f"umask 077; mkdir -p {paths[0]} || exit 3; umask 022\n"
