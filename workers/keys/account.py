@@ -29,13 +29,16 @@ class Account(NamedTuple):
 def find_account(name: str) -> Account:
     """Look up an account that this process already runs as.
 
+    Args:
+        name: empty: whatever account this process is, as without `keys.targetUser`.
+
     Raises:
         SyncError: `no_user`: there is no such account, it is not ours, or it cannot log in.
     """
     import pwd
 
     try:
-        entry = pwd.getpwnam(name)
+        entry = pwd.getpwnam(name) if name else pwd.getpwuid(os.geteuid())
     except (KeyError, ValueError) as e:
         raise SyncError("no_user", "there is no such account") from e
     if entry.pw_uid != os.geteuid():
