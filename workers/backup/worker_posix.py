@@ -56,7 +56,8 @@ class BackupWorker(StreamlessWorker):
         _be_nice()
         folder = Path(spec.job.folder)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for each in (folder.parent, folder):  # `parents` would take the umask's mode
+                each.mkdir(mode=0o700, exist_ok=True)
         except OSError as e:
             self._fail(spec, "no_space" if e.errno == 28 else "io_error", str(e))
             return
