@@ -94,14 +94,17 @@ def joined(events: Iterable[Received], start: int = 0) -> bytes:
 
 @contextlib.contextmanager
 def connected(
-    config: Json | None = None, modes: Json | None = None, **options: Any
+    config: Json | None = None,
+    modes: Json | None = None,
+    env: dict[str, str] | None = None,
+    **options: Any,
 ) -> Iterator[Pair]:
     """Start both and wait until the agent has heard `hello_ack`."""
     hub_options = HubOptions(modes=modes or {}, ping_every_ms=0, **options)
     defaults = {"statsIntervalSec": 600}
     with (
         ScriptedHub(hub_options) as hub,
-        running_agent(hub.url, {**defaults, **(config or {})}) as agent,
+        running_agent(hub.url, {**defaults, **(config or {})}, env) as agent,
     ):
         hub.wait_for_connection(timeout=20)
         if (modes or {}).get("helloAck", "now") == "now":
