@@ -125,8 +125,11 @@ def _is_delegated(directory: str) -> bool:
 class JobCgroup:
     """The groups of one job, one per tree."""
 
-    def __init__(self, directories: list[tuple[str, Place]]) -> None:
+    def __init__(
+        self, directories: list[tuple[str, Place]], max_memory_bytes: int | None = None
+    ) -> None:
         self._directories = directories
+        self._max_memory_bytes = max_memory_bytes
 
     @classmethod
     def create(
@@ -141,15 +144,21 @@ class JobCgroup:
         """
         if not _SAFE.fullmatch(job_id):
             return None
+        paths = [(f"{place.directory}/{PREFIX}{job_id}", place) for place in where]
+        made = cls(paths, max_memory_bytes)
+        made.make()
+        return made if made._directories else None
+
+    def make(self) -> None:
+        """Make the groups, again where an agent beside ours has removed them as empty."""
         made = []
-        for place in where:
-            directory = f"{place.directory}/{PREFIX}{job_id}"
+        for directory, place in self._directories:
             with contextlib.suppress(OSError):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(directory, 0o755)
                 made.append((directory, place))
-                _limit(directory, place, max_memory_bytes)
-        return cls(made) if made else None
+                _limit(directory, place, self._max_memory_bytes)
+        self._directories = made
 
     @classmethod
     def find(cls, job_id: str, where: list[Place]) -> JobCgroup | None:
@@ -183,6 +192,12 @@ class JobCgroup:
 
     def join(self) -> bool:
         """Move the calling, single-threaded process into the version 1 groups; see the module."""
+        if self._join():
+            return True
+        self.make()
+        return self._join()
+
+    def _join(self) -> bool:
         joined = True
         for directory, place in self._directories:
             if not place.is_v2:

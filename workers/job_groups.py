@@ -89,11 +89,15 @@ class JobGroups:
         if sys.platform == "linux" and directory is not None and self._can_be_born_inside:
             from workers.clone import fork_into  # here: ctypes, and Linux alone
 
-            try:
-                with _opened(directory) as fd:
-                    return fork_into(fd)
-            except OSError as e:
-                self._can_be_born_inside = e.errno not in _NEVER
+            for _ in range(2):
+                try:
+                    with _opened(directory) as fd:
+                        return fork_into(fd)
+                except OSError as e:
+                    if e.errno in _NEVER:
+                        self._can_be_born_inside = False
+                        break
+                    group.make()
         # To move it there later would take longer than all the rest of a worker's start.
         group.leave_v2()
         return os.fork()

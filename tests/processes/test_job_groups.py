@@ -15,7 +15,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("Linux control groups", allow_module_level=True)
 
-from workers.cgroups import JobCgroup, Place, places
+from workers.cgroups import JobCgroup, Place, places, remove_empty
 from workers.clone import fork_into
 from workers.job_groups import JobGroups
 from workers.trees_posix import children
@@ -167,6 +167,31 @@ def test_groups_that_a_process_cannot_be_born_into_are_done_without(
     assert wait(pid) == -9
     groups.ended(pid, -9)
     until(lambda: is_tidy(groups, job_id))
+
+
+def test_groups_that_another_agent_removed_as_empty_are_made_again(
+    groups: JobGroups, job_id: str, monkeypatch
+) -> None:
+    """It sees a group without members in the moment before ours is born."""
+    create = JobCgroup.create
+
+    def created(*arguments) -> JobCgroup | None:
+        made = create(*arguments)
+        remove_empty(PLACES)
+        return made
+
+    monkeypatch.setattr(JobCgroup, "create", created)
+    reading, writing = os.pipe()
+    pid = groups.fork(job_id, "shell")
+    if pid == 0:
+        live(lambda: os.read(reading, 1))
+    files = [f"{place.directory}/jackline-{job_id}/cgroup.procs" for place in PLACES]
+    until(lambda: all(os.path.exists(file) and read(file) == f"{pid}\n" for file in files))
+    os.write(writing, b"x")
+    assert wait(pid) == 0
+    groups.ended(pid, 0)
+    os.close(reading)
+    os.close(writing)
 
 
 def test_place_that_is_gone_costs_no_job(tmp_path, job_id: str) -> None:
