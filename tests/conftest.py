@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether fault and load runs have their full size: `kills = 280 if soak else 25`."""
     return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(autouse=True)
+def closed_desks() -> Iterator[None]:
+    """Every desk's loop holds descriptors: none outlives its test."""
+    yield
+    desks = sys.modules.get("tests.doubles.desk")
+    if desks is not None:
+        desks.close_all()
 
 
 def _refuse_a_checkout() -> None:

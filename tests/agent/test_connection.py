@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from agent.connection import BACKLOG_BYTES, MAX_ANSWERS, Connection, Signal
 from agent.errors import LinkError, MalformedError
@@ -28,11 +31,22 @@ class Calls:
         return lambda *args: self.made.append((name, args[0] if len(args) == 1 else args))
 
 
+_benches: list[Bench] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_benches() -> Iterator[None]:
+    yield
+    while _benches:
+        _benches.pop().loop.close()
+
+
 class Bench:
     """One connection with everything round it, but no socket."""
 
     def __init__(self) -> None:
         self.loop = Loop()
+        _benches.append(self)
         self.core = Calls()
         self.outgoing = Outgoing()
         self.signals: list[Signal] = []

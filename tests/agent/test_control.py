@@ -192,9 +192,11 @@ def test_control_socket_of_a_dead_agent_is_replaced(tmp_path: Path) -> None:
 
 
 def test_control_path_too_long_is_a_directory_error(tmp_path: Path) -> None:
-    server = ControlServer(Loop(), tmp_path / ("x" * 120), {})
+    loop = Loop()
+    server = ControlServer(loop, tmp_path / ("x" * 120), {})
     with pytest.raises(DirectoryError):
         server.open()
+    loop.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user takes root")

@@ -9,6 +9,15 @@ from typing import Any
 from workers.loop import Loop
 from workers.messages import Finished, Log, Result, ToAgent, decode_to_agent, encode
 
+# Those whose loop is still open; `close_all` is called after every test.
+_open: list[DeskDouble] = []
+
+
+def close_all() -> None:
+    """Close the loops of all desks that a test has made."""
+    while _open:
+        _open.pop().loop.close()
+
 
 class DeskDouble:
     """Stands for `workers.entry` and the agent behind it.
@@ -27,6 +36,7 @@ class DeskDouble:
         self.output: list[tuple[int, int, bytes]] = []
         self.results: list[Result] = []
         self.steps = 0
+        _open.append(self)
 
     def send(self, message: ToAgent) -> None:
         self.sent.append(decode_to_agent(encode(message)))
