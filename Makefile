@@ -90,11 +90,12 @@ test: ready
 test-houses: ready node
 	$(PYTEST) -n 2 $(PYTEST_ARGS) $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
 
+# These mostly wait, for processes and for time to pass: a file at a time on each of a few.
 test-processes: ready node .venv-supervisor-4.2/.ready
-	$(PYTEST) $(PYTEST_ARGS) tests/processes
+	$(PYTEST) -n 3 --dist loadfile $(PYTEST_ARGS) tests/processes
 
 test-installed: $(INSTALLED) node .venv-supervisor-4.2/.ready
-	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest $(PYTEST_ARGS) --installed tests/system
+	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest -n 4 --dist loadfile $(PYTEST_ARGS) --installed tests/system
 
 $(INSTALLED): .venv-wheel/.installed
 	@mkdir -p $@
