@@ -94,6 +94,7 @@ def torture(folder: Path, seed: int) -> set[bytes]:
 
 
 @pytest.mark.family("backup")
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("layout", ["mirror", "snapshot"])
 def test_torture_tree_is_copied_and_restored_byte_for_byte(
     tmp_path: Path, layout: Any, soak: bool
