@@ -40,6 +40,8 @@ MAX_TAILS = 4
 MAX_LISTINGS = 8
 MAX_QUEUED_BYTES = 256 << 10
 LEASE_S = 2.0
+# A tail's name in the send queue: a shell may be called like it.
+TURN = "tail\n"
 
 
 class Files:
@@ -119,9 +121,10 @@ class Files:
             worker.send(End(reason="link_lost"))
         self._queued.clear()
 
-    def on_drained(self, session: str, cost: int) -> None:
+    def on_drained(self, turn: str, cost: int) -> None:
         """That much of a tail has left our send queue."""
-        if session in self._queued:
+        session = turn.removeprefix(TURN)
+        if session != turn and session in self._queued:
             self._queued[session] -= cost
 
     def on_ready(self, worker: Worker, hello: Hello) -> None:
@@ -141,7 +144,7 @@ class Files:
         cost = len(message.data)
         self._queued[session] = queued + cost
         event = LogTailOutput(session=session, data=message.data, ts=_now())
-        self._uplink.data(session, event, cost)
+        self._uplink.data(TURN + session, event, cost)
 
     def on_finished(self, worker: Worker, result: Result) -> None:
         """A listing is there, or a tail has ended."""
@@ -183,7 +186,8 @@ class Files:
 
     def _close_tail(self, session: str, reason: str) -> None:
         """Say that a tail has ended, after what it still has queued."""
-        self._uplink.data(session, LogTailClosed(session=session, reason=reason, ts=_now()), 0)
+        closed = LogTailClosed(session=session, reason=reason, ts=_now())
+        self._uplink.data(TURN + session, closed, 0)
 
     def _answer(self, request: DirListRequest, listed: Listed) -> None:
         entries = tuple(

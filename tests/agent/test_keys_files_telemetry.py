@@ -199,7 +199,10 @@ def test_tail_that_nobody_reads_is_left_out_not_queued(core: Core) -> None:
         worker.says(TailText(data="x" * 10_000))
     queued = sum(len(m.data) for m in core.said(LogTailOutput))
     assert queued <= (256 << 10) + 10_000
-    core.files.on_drained("t", queued)
+    core.files.on_drained("t", queued)  # a shell of that name
+    worker.says(TailText(data="still too much"))
+    assert core.said(LogTailOutput)[-1].data != "still too much"
+    core.files.on_drained("tail\nt", queued)
     worker.says(TailText(data="again"))
     assert core.said(LogTailOutput)[-1].data == "again"
 
