@@ -231,6 +231,16 @@ def _bracket(inside: str, glob: str) -> OneOf:
     return OneOf(tuple(ranges), negated)
 
 
+def matches(pattern: Pattern, name: bytes) -> bool:
+    """Match a whole name, in a time of pattern times name whatever they are."""
+    places = _skipped({0}, pattern)
+    for byte in name:
+        places = _skipped({n for at in places for n in _steps(pattern, at, byte)}, pattern)
+        if not places:
+            return False
+    return len(pattern) in places
+
+
 def _after(pattern: Pattern, prefix: bytes) -> list[Pattern]:
     """Return what is left to match of `pattern` once `prefix` was: one for each way to match it."""
     places = _skipped({0}, pattern)

@@ -60,7 +60,10 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         "the destination's file system is mounted read-only",
     ),
 )
-_UNSUPPORTED = re.compile(r"(xattr|acl).*Operation not supported", re.IGNORECASE)
+# Atomic: the first word of a line counts, or a line of nothing but such words takes for ever.
+_UNSUPPORTED = re.compile(
+    r"^(?>.*?(?:xattr|acl)).*Operation not supported", re.IGNORECASE | re.MULTILINE
+)
 
 
 @dataclass

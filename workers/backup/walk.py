@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workers.backup.planning import Counts
 
 _TURN_S = 0.05
+_MAX_STARS = 2
 _NEW_FILE = b">f+++++++++"
 
 
@@ -74,15 +75,28 @@ def lines(source: Source, rules: list[Rule]) -> Iterator[Line]:
 
 
 class _Matcher:
-    """Rules as two regular expressions: for directories, and for everything else."""
+    """Rules as two regular expressions: for directories, and for everything else.
+
+    With many stars a regular expression tries every way to share a name out among them (five: hours
+    for a name of 255 bytes); such rules are matched by hand.
+    """
 
     def __init__(self, rules: list[Rule]) -> None:
-        self._any = _joined([rule for rule in rules if not rule.directories_only])
-        self._directories = _joined(rules)
+        self._starry = [rule for rule in rules if _stars(rule) > _MAX_STARS]
+        plain = [rule for rule in rules if _stars(rule) <= _MAX_STARS]
+        self._any = _joined([rule for rule in plain if not rule.directories_only])
+        self._directories = _joined(plain)
 
     def meets(self, name: bytes, is_dir: bool) -> bool:
         pattern = self._directories if is_dir else self._any
-        return pattern is not None and pattern.fullmatch(name) is not None
+        if pattern is not None and pattern.fullmatch(name) is not None:
+            return True
+        asked = [rule for rule in self._starry if is_dir or not rule.directories_only]
+        return any(globs.matches(rule.pattern, name) for rule in asked)
+
+
+def _stars(rule: Rule) -> int:
+    return sum(token in (STAR, CROSS) for token in rule.pattern)
 
 
 def _joined(rules: list[Rule]) -> re.Pattern[bytes] | None:

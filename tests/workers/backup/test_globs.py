@@ -269,3 +269,22 @@ def test_too_many_globs_are_refused() -> None:
     for flood in (["x"] * 10_000, ["{a,b}" * 20], ["**/" * 20 + "x"]):
         with pytest.raises(BackupError):
             globs.rules(flood, "src")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "?", "**", "[ab]", "[!a]"]), min_size=1, max_size=8),
+    st.lists(st.sampled_from(["a", "b", "/"]), max_size=10),
+)
+def test_glob_matched_by_hand_is_matched_as_a_regular_expression(
+    pieces: list[str], letters: list[str]
+) -> None:
+    """A glob with many stars is matched by hand; it must mean the same."""
+    from workers.backup.walk import _joined
+
+    name = "".join(letters).encode()
+    for rule in globs.rules(["src/x/" + "".join(pieces)], "src"):
+        pattern = rule.pattern[rule.pattern.index(globs.SLASH) + 1 :]
+        expected = _joined([globs.Rule(pattern, rule.anchored, rule.directories_only)])
+        assert expected is not None
+        assert globs.matches(pattern, name) is (expected.fullmatch(name) is not None)
