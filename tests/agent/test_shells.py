@@ -413,6 +413,20 @@ def test_shell_of_an_earlier_agent_is_reported_once(core: Core) -> None:
     assert stored == ["a", "b", "c"]
 
 
+@pytest.mark.xfail(strict=True, reason="recover() sends the spool's result, not its unread output")
+def test_shell_unread_output_of_a_spool_goes_before_its_close(core: Core) -> None:
+    """What a shell printed last, while there was no agent, is what its user waits for."""
+    core.uplink.is_up = False
+    ended = ShellEnded(reason="exit", code=0, offset=10)
+    spool = Spool(result=ended, offset=0, unread=b"last words")
+    core.shells.recover(record_of("shell", "s"), spool, lambda: None)
+    core.uplink.is_up = True
+    core.shells.on_link_up()
+    core.turn(11.0)
+    assert text(core) == "last words"
+    assert isinstance(core.uplink.said[-1], ShellClosed)
+
+
 def test_shell_without_a_link_for_long_is_ended_and_one_with_it_again_is_not(core: Core) -> None:
     worker = start(core)
     core.shells.on_link_down()

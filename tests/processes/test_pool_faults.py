@@ -100,7 +100,7 @@ def test_killed_workers_are_each_told_and_leave_nothing(place: Endpoint, soak: b
             echo(place, shells, live[-1], f"k{number}")
         victim = live.pop(chosen.randrange(len(live)))
         worker = worker_of(place, victim)
-        place.until(lambda worker=worker: worker.pid)  # type: ignore[misc]
+        place.until(lambda worker=worker: worker.has_beaten)  # type: ignore[misc]
         os.kill(worker.pid, signal.SIGKILL)
         place.until(lambda victim=victim: closed(place, victim))  # type: ignore[misc]
         told = closed(place, victim)
