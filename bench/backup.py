@@ -180,7 +180,7 @@ def gap_figure(place: Path) -> float:
     def note(_message: ToAgent) -> None:
         times.append(time.monotonic())
 
-    bench._on_mail = note  # type: ignore[method-assign]
+    bench._on_mail = note  # type: ignore[method-assign,assignment]
     bench.well("run")
     bench.close()
     return max(b - a for a, b in itertools.pairwise(times))

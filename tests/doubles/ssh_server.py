@@ -68,9 +68,7 @@ class SshServer:
 
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen(
-            self._argv, stdout=log, stderr=log, start_new_session=True
-        )
+        self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, start_new_session=True)
         log.close()
         end = time.monotonic() + 30.0
         while True:

@@ -133,7 +133,7 @@ def test_file_that_cannot_be_trusted_is_an_error_never_no_policy(tmp_path: Path,
             path.write_bytes(b"profile: \xe9")
         case "huge":
             path.write_bytes(b"#" * (1 << 21))
-        case "dangling loop":
+        case _:
             path.symlink_to(path)
     with pytest.raises(PolicyError) as caught:
         read(path)
