@@ -22,6 +22,8 @@ from typing import Any
 from agent import control_client
 from agent.errors import ControlError
 
+# A person's start-up files are slow, and what is killed in the middle of them leaves its locks.
+SHELL = {"command": "/bin/bash", "args": ["--noprofile", "--norc"]}
 JACKLINE = [sys.executable, "-P", "-m", "workers.program"]
 DEADLINE_S = 20.0
 
@@ -31,7 +33,7 @@ class AgentProcess:
 
     Args:
         server_url: of a hub double.
-        config: more keys of agent-config.json.
+        config: more keys of agent-config.json; a `shell` without a command starts a bare bash.
         env: more variables.
         prefix: argv that starts the agent, e.g. `["unshare", "-m"]`.
     """
@@ -65,6 +67,7 @@ class AgentProcess:
             "admin": {"enableShell": True, "allowedCommands": ["*"], "maxConcurrent": 8},
             **(config or {}),
         }
+        self.config["shell"] = {**SHELL, **self.config.get("shell", {})}
         self.program = list(JACKLINE)  # a test may run it by another
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -113,7 +113,11 @@ def test_shell_is_given_what_the_contract_names_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("shell", "is_login"),
-    [({}, "yes"), ({"command": "bash"}, "no"), ({"command": "/bin/bash", "args": ["-l"]}, "yes")],
+    [
+        ({"command": None, "args": None}, "yes"),  # null is absent
+        ({"command": "bash", "args": None}, "no"),
+        ({"command": "/bin/bash", "args": ["-l"]}, "yes"),
+    ],
     ids=["default", "command alone", "command and args"],
 )
 def test_shell_command_without_args_has_none(shell: Json, is_login: str) -> None:
@@ -128,7 +132,7 @@ def test_shell_command_without_args_has_none(shell: Json, is_login: str) -> None
 
 
 def test_shell_that_is_not_there_is_told() -> None:
-    with connected({"shell": {"command": "no-such-shell"}}) as pair:
+    with connected({"shell": {"command": "no-such-shell", "args": []}}) as pair:
         pair.hub.emit("shell_start", {"session": "s"})
         closed = pair.hub.wait_for("shell_closed", session="s").payload
         assert (closed["reason"], closed["code"]) == ("exit", 127)
