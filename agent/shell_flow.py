@@ -164,9 +164,14 @@ class Flow:
             # Dialled again, or asked for before it answered: what was under way is lost.
             self.replay(min(self._text.offset, hello.offset))
             return
-        self._drained = self._acked = hello.kept_from
-        self._text = self._new_text(hello.kept_from)
+        self.start_at(hello.kept_from, seen=hello.offset)
         self.halt()
+
+    def start_at(self, offset: int, *, seen: int) -> None:
+        """Everything below `offset` was read by somebody; there is output up to `seen`."""
+        self._drained = self._acked = offset
+        self._text = self._new_text(offset)
+        self.seen = seen
 
     def _stop_waiting(self) -> None:
         if self._resume_timer is not None:

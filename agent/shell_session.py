@@ -82,3 +82,9 @@ def spec_of(record: JobRecord) -> ShellSpec:
         env=dict(wire.get("env", {})),
         cwd=str(wire.get("cwd", "/")),
     )
+
+
+def insist(worker: Worker, reason: str) -> None:
+    """A worker that hangs does not obey."""
+    if worker.result is None:
+        worker.kill(Gone(reason=reason))

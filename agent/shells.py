@@ -16,7 +16,8 @@ from agent.limits import Place, Slots
 from agent.log import Log
 from agent.pool import Pool
 from agent.shell_flow import Flow
-from agent.shell_session import Session, closed, lost, spec_of
+from agent.shell_remains import Remains
+from agent.shell_session import Session, closed, insist, lost, spec_of
 from agent.uplink import Uplink
 from agent.worker import Gone, Worker
 from wire import features
@@ -142,7 +143,7 @@ class Shells:
             return
         worker = session.worker
         worker.send(End(reason=reason))
-        self._loop.call_later(CLOSE_PATIENCE_S, lambda: _insist(worker, reason))
+        self._loop.call_later(CLOSE_PATIENCE_S, lambda: insist(worker, reason))
 
     def end_all(self, reason: str) -> None:
         """End every session."""
@@ -216,6 +217,9 @@ class Shells:
     ) -> None:
         """Report a session whose worker did not outlive the agent's absence."""
         if spool is not None and isinstance(spool.result, ShellEnded):
+            if spool.unread and record.key not in self._sessions:
+                self._lay_out(record, spool, spool.result)
+                return
             final = closed(record.key, spool.result)
         else:
             final = ShellClosed(session=record.key, reason=Reason.AGENT_RESTARTED)
@@ -284,6 +288,17 @@ class Shells:
         session = self._register(key, spec, run_as, place, worker)
         session.flow.is_on = True
         session.flow.begin(worker, spec.first_offset)
+
+    def _lay_out(self, record: JobRecord, spool: Spool, ended: ShellEnded) -> None:
+        """Say what nobody has read yet, when there is a link, and only then how it ended."""
+        remains = Remains(self._loop, record, self, spool)
+        place = self._slots.force()
+        place.release()  # nothing runs
+        session = self._register(record.key, spec_of(record), None, place, remains)
+        session.ended = ended
+        session.flow.start_at(spool.offset, seen=ended.offset)
+        if self._uplink.is_up:
+            self._attach(session)
 
     def _spawn(self, key: str, spec: ShellSpec, run_as: str | None) -> Worker:
         wire: dict[str, Any] = {
@@ -383,9 +398,3 @@ class Shells:
         for session in list(self._sessions.values()):
             if session.ended is None:
                 self.end(session.key, Reason.DETACHED_TIMEOUT)
-
-
-def _insist(worker: Worker, reason: str) -> None:
-    """A worker that hangs does not obey."""
-    if worker.result is None:
-        worker.kill(Gone(reason=reason))

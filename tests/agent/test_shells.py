@@ -413,7 +413,6 @@ def test_shell_of_an_earlier_agent_is_reported_once(core: Core) -> None:
     assert stored == ["a", "b", "c"]
 
 
-@pytest.mark.xfail(strict=True, reason="recover() sends the spool's result, not its unread output")
 def test_shell_unread_output_of_a_spool_goes_before_its_close(core: Core) -> None:
     """What a shell printed last, while there was no agent, is what its user waits for."""
     core.uplink.is_up = False
