@@ -41,11 +41,7 @@ class Ending:
         agent.log.info("everything is being ended")
         agent.rules.is_stopping = True
         agent.telemetry.stop()
-        agent.commands.end_all(Reason.AGENT_STOPPED)
-        agent.shells.end_all(Reason.AGENT_STOPPED)
-        for worker in agent.pool:
-            if worker.record.kind not in ("shell", "admin", "telemetry"):
-                worker.send(End(reason=Reason.AGENT_STOPPED))
+        end_jobs(agent, Reason.AGENT_STOPPED)
         self._await_workers(agent.loop.clock() + GRACE_S, insisted=False)
 
     def _await_workers(self, deadline_s: float, *, insisted: bool) -> None:
@@ -78,3 +74,12 @@ class Ending:
             on_done()
         # A turn for the answer to go out.
         agent.loop.call_later(LOOK_S, agent.leave)
+
+
+def end_jobs(agent: Agent, reason: str) -> None:
+    """End every job, each in its family's way; telemetry is none."""
+    agent.commands.end_all(reason)
+    agent.shells.end_all(reason)
+    for worker in agent.pool:
+        if worker.record.kind not in ("shell", "admin", "telemetry"):
+            worker.send(End(reason=reason))

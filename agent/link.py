@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.attempt import Attempt, End, Signals, Surroundings, last_end
-from agent.backoff import Backoff
+from agent.backoff import REVOKED, Backoff
 from agent.clock import SigningClock, wall_ms
 from agent.connect_auth import server_address
 from agent.connection import Core
@@ -119,6 +119,8 @@ class Link:
             board.enter("connecting", wall_ms())
             end = self._live()
             board.write(transport=None, sid=None, features=None, last_end=self._told(end))
+            if isinstance(end, Refusal) and end.reason == REVOKED:
+                self._around.loop.call_threadsafe(self._around.core.on_revoked)
             if not self._stopping.is_set():
                 self._rest(end)
         board.enter("stopped", wall_ms())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.ending import end_jobs
 from agent.errors import LinkError
 from agent.link_types import Hello, LinkSettings, LinkUp
 from agent.live_link import LiveLink
@@ -18,6 +19,7 @@ from wire import __version__, limits
 from wire.connect import ConnectAuth
 from wire.errors import WireError
 from wire.events import ToAgent
+from wire.reasons import Reason
 from workers.loop import Timer
 
 if TYPE_CHECKING:
@@ -61,6 +63,11 @@ class LinkEvents:
         self._agent.shells.on_link_down()
         self._agent.commands.on_link_down()
         self._agent.files.on_link_down()
+
+    def on_revoked(self) -> None:
+        """The server takes nothing from us any more: then nothing of its operators goes on here."""
+        self._agent.log.warning("this agent was revoked; its jobs are ended")
+        end_jobs(self._agent, Reason.OPERATOR_LOST)
 
     def on_drained(self, session: str, cost: int) -> None:
         """Output has left our send queue."""

@@ -37,6 +37,7 @@ class LinkHandlers(Protocol):
     def on_up(self, up: LinkUp) -> None: ...
     def on_hello(self, hello: Hello) -> None: ...
     def on_down(self, error: LinkError) -> None: ...
+    def on_revoked(self) -> None: ...
     def on_drained(self, session: str, cost: int) -> None: ...
 
 
@@ -143,6 +144,9 @@ class LiveLink:
             self._drained.clear()
         self._outbox.on_down(error)
         self._handlers.on_down(error)
+
+    def on_revoked(self) -> None:
+        self._handlers.on_revoked()
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -180,6 +180,9 @@ class LinkSide:
     def on_down(self, error: LinkError) -> None:
         self.events.append(error)
 
+    def on_revoked(self) -> None:
+        self.events.append("revoked")
+
     def on_drained(self, session: str, cost: int) -> None:
         self.drained[session] = self.drained.get(session, 0) + cost
 
