@@ -43,7 +43,7 @@ __all__ = ["encode_within", "shorten", "split_text"]
 # Attributes in the order in which they are given up: a list loses entries, a text its end, any
 # other value goes as a whole.
 _CUTS: dict[type, tuple[str, ...]] = {
-    AdminResult: ("result.error", "detail", "command", "token"),
+    AdminResult: ("command", "detail", "result.error", "token"),
     BackupPlanned: ("files", "modifies", "job"),
     BackupProgress: ("file",),
     BackupComplete: ("errors",),
@@ -62,6 +62,7 @@ _CUTS: dict[type, tuple[str, ...]] = {
     Workers: ("items",),
     WorkerResult: ("detail", "error"),
 }
+_COMMAND_SHARE = 4
 _ELLIPSIS = "…"
 _ELLIPSIS_BYTES = 3
 _FLAG_BYTES = len(',"truncated":true')
@@ -107,6 +108,10 @@ def shorten(message: Message, limit_bytes: int) -> Message:
     """
     if isinstance(message, AdminResult):
         try:
+            # An echo of the request must not take the room of what is said about it.
+            excess = encoded_bytes(message.command) - limit_bytes // _COMMAND_SHARE
+            if excess > 0:
+                message = _cut(message, "command", excess)
             message = _shorten_streams(message, limit_bytes)
         except UnicodeEncodeError as error:
             raise WireError("admin_result", "bad_request", type(error).__name__) from error

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,12 @@ from workers.messages import Beat, Dial, End, Finished, Hello, Result, ShellEnde
 from workers.queues_posix import bind
 
 Talk = Callable[[socket.socket], None]
+
+# What a pickle would have called; a hook stays for the life of this process.
+UNPICKLED: list[object] = []
+sys.addaudithook(
+    lambda event, about: UNPICKLED.append(about) if event == "pickle.find_class" else None
+)
 
 
 @pytest.fixture
@@ -175,6 +182,7 @@ def test_worker_that_speaks_nonsense_is_dropped(place: Endpoint, talk: Talk) -> 
     impostor = Impostor(place, talk)
     witness = Witness()
     before = resident_bytes()
+    UNPICKLED.clear()
     worker = place.pool.adopt(impostor.record, witness)
     assert worker is not None
     try:
@@ -187,6 +195,7 @@ def test_worker_that_speaks_nonsense_is_dropped(place: Endpoint, talk: Talk) -> 
     assert (gone.detail or "").startswith("ipc_protocol")
     assert processes.state(impostor.pid) in (None, "Z")
     assert resident_bytes() - before < 4 << 20
+    assert UNPICKLED == []
     assert witness.results == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.wire.strategies import FUZZ, ROWS, messages
 from wire.admin import OMITTED, AdminResult, Outcome, Summary
@@ -81,6 +82,15 @@ def test_output_that_was_cut_before_has_one_mark_at_its_cut() -> None:
     stdout = sent(result(text))["result"]["stdout"]
     before, _, after = stdout.partition(OMITTED)
     assert set(before) == {"a"} and set(after) == {"\x1b"}
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 8_192])
+def test_the_echo_of_a_command_leaves_room_for_what_is_said_of_it(limit: int) -> None:
+    message = result("x" * 500_000, "the command is too long")
+    told = sent(structs.replace(message, command="echo " + "y" * 1_000_000), limit)
+    assert told["command"].startswith("echo yyy") and len(told["command"]) <= limit // 4
+    assert told["result"]["stderr"] == "the command is too long"
+    assert len(told["result"]["stdout"]) > limit // 2
 
 
 def test_lists_lose_entries_and_say_so() -> None:
