@@ -1,0 +1,69 @@
+"""A link that carries as much as it can when the other side stops: found dead, left, found again.
+
+Fault cases C "SIGSTOP hub", "Half-open: DROP both ways", with a writer that is stuck in the middle
+of an event.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles import vitals
+from tests.doubles.agent_process import running_agent
+from tests.doubles.console import Console
+from tests.doubles.hubs import Hub, HubOptions, NodeHub, ScriptedHub
+from tests.doubles.vitals import MIB
+
+CONFIG: dict[str, Any] = {
+    "statsIntervalSec": 1,
+    "heartbeatIntervalSec": 1,
+    "pongTimeoutSec": 2,
+    "admin": {"enableShell": True, "allowedCommands": ["*"], "maxConcurrent": 8},
+    "shell": {"command": "/bin/bash", "args": ["--norc"]},
+}
+
+
+@pytest.mark.parametrize("kind", [NodeHub, ScriptedHub])
+def test_flooded_link_whose_server_stands_still_is_left_and_found_again(
+    kind: type[Hub], tmp_path: Path
+) -> None:
+    """Nothing is read, nothing acknowledged, the system's buffers are full: dead in time all the
+    same, memory as before; the shells and what was not delivered are there on the next link."""
+    options = HubOptions(ping_every_ms=500, modes={"tally": ["shell_output"]})
+    if kind is ScriptedHub:
+        options = HubOptions(ping_every_ms=500, features=(), modes={"tally": ["shell_output"]})
+    with kind(options) as hub, running_agent(hub.url, CONFIG) as agent:
+        first = hub.wait_for_connection().sid
+        console = Console(hub)
+        flooding, quiet = console.open(first="yes\n"), console.open(first="stty -echo\n")
+        hub.wait_for_tally(f"shell_output {flooding}", 100_000)
+        before = vitals.memory(agent.pid)
+        script = f"touch {tmp_path}/begun; sleep 1; echo kept; touch {tmp_path}/done"
+        job = console.ask(f"sh -c '{script}'")
+        agent.until((tmp_path / "begun").exists)
+        hub.suspend()
+        begun = time.monotonic()
+        status = agent.until(lambda: _when_down(agent.ask("status")["link"]), 40)
+        assert status["last_refusal"]["reason"] == "dead"
+        assert time.monotonic() - begun < 20
+        agent.until((tmp_path / "done").exists)
+        assert vitals.memory(agent.pid) - before < 16 * MIB
+        mark = hub.record.mark()
+        hub.resume()
+        hub.wait_for_connection(since=mark, timeout=40)
+        hub.wait_for_disconnect(first)
+        result = hub.wait_for("admin_result", token=job, since=mark, timeout=40).payload
+        assert result["result"]["stdout"] == "kept\n"
+        said = hub.tally().get(f"shell_output {quiet}", {"bytes": 0})["bytes"]
+        console.type(quiet, "echo st''ill\n")
+        hub.wait_for_tally(f"shell_output {quiet}", said + 5, 20)
+        for session in (flooding, quiet):
+            assert console.close(session)["reason"] == "closed"
+
+
+def _when_down(link: dict[str, Any]) -> dict[str, Any] | None:
+    return link if link["state"] != "up" and link["last_refusal"] else None
