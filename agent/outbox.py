@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from agent.clock import wall_ms
 from agent.errors import LinkError, OutboxError
 from agent.outbox_flights import Flights, Record
-from agent.outbox_store import Draft, Entry, Store
+from agent.outbox_store import Draft, Entry, Store, is_for_want_of_space
 from agent.outbox_writer import OutboxWriter
 from agent.outgoing import Outgoing
 from wire import limits
@@ -84,7 +84,7 @@ class Outbox:
         self._loop = loop
         self._log = log
         self._on_full = on_full
-        self._store = Store(path)
+        self._store = _store_of(path)
         if self._store.moved_aside is not None:
             self._tell_moved(self._store.moved_aside)
         self._writer = OutboxWriter(path, loop, self._on_trouble)
@@ -105,6 +105,10 @@ class Outbox:
     def start(self) -> None:
         """Start the writer's thread."""
         self._writer.start()
+        if self._store.is_stand_in:
+            self._log.error("the outbox cannot be opened: the disk takes nothing")
+            self._tell_full(True)
+            self._loop.call_later(RETRY_S, self._open_again)
         self._prune()
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -282,6 +286,19 @@ class Outbox:
         if self._on_full is not None:
             self._on_full(is_full)
 
+    def _open_again(self) -> None:
+        """Take the file itself, once the disk lets it be opened."""
+        try:
+            store = Store(self._path)
+        except OutboxError:
+            self._loop.call_later(RETRY_S, self._open_again)
+            return
+        self._store.close()
+        self._store = store
+        if not self._unstored:
+            self._tell_full(False)
+        self._flights.arrived([])  # what waits in the file may be read now
+
     # -- the end of a record ---------------------------------------------------------------------
 
     def _arrived(self, record: Record) -> None:
@@ -290,7 +307,7 @@ class Outbox:
             # Not on the disk, and no longer needed there.
             self._unstored.pop(record.id, None)
             record.tell_stored()
-            if not self._unstored and self.is_full:
+            if not self._unstored and self.is_full and not self._store.is_stand_in:
                 self._tell_full(False)
             return
         self._forget(record)
@@ -346,6 +363,16 @@ class Outbox:
     def _tell_moved(self, moved_to: Path) -> None:
         sentence = "the outbox was damaged; what it held is moved aside and will not be sent"
         self._log.error(sentence, moved_to=str(moved_to))
+
+
+def _store_of(path: Path) -> Store:
+    """Open the file; on a full disk what can be read of it, so that the link need not wait."""
+    try:
+        return Store(path)
+    except OutboxError as error:
+        if not is_for_want_of_space(error):
+            raise
+        return Store.stand_in(path)
 
 
 def _prune(store: Store) -> None:

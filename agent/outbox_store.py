@@ -10,6 +10,7 @@ Source: architecture "Outbox"; contract 1.4 "Kept 7 days"; fault cases C and J.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -107,12 +108,28 @@ class Store:
     def __init__(self, path: Path, *, is_damaged: bool = False) -> None:
         self.path = path
         self.moved_aside: Path | None = None
+        self.is_stand_in = False
         try:
             if is_damaged:
                 self.moved_aside = _move_aside(path)
             self._db = self._begin(path)
         except (OSError, sqlite3.Error) as error:
             raise OutboxError(f"{path}: {error}") from error
+
+    @classmethod
+    def stand_in(cls, path: Path) -> Store:
+        """Return what can be read where the disk takes nothing, not even SQLite's own files.
+
+        Raises:
+            OutboxError: what is there cannot be read without writing.
+        """
+        made = cls.__new__(cls)
+        made.path, made.moved_aside, made.is_stand_in = path, None, True
+        try:
+            made._db = _open_as_it_is(path)
+        except (OSError, sqlite3.Error) as error:
+            raise OutboxError(f"{path}: {error}") from error
+        return made
 
     def _begin(self, path: Path) -> sqlite3.Connection:
         try:
@@ -295,6 +312,15 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def is_for_want_of_space(error: OutboxError) -> bool:
+    """Did the disk take nothing?"""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _move_aside(path: Path) -> Path:
     """Rename a damaged file, and keep only the latest few such."""
     elder = [path.with_name(f"{path.name}.damaged-{number}") for number in range(_KEPT_DAMAGED)]
@@ -338,6 +364,24 @@ def _open(path: Path) -> sqlite3.Connection:
             if said != "ok":
                 raise _damage(str(said))
     except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _open_as_it_is(path: Path) -> sqlite3.Connection:
+    """Read a file that was closed in order, or begin one in memory where there is none yet."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise sqlite3.OperationalError("its write-ahead log cannot be read without writing")
+    if path.exists() and path.stat().st_size:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    else:
+        db = sqlite3.connect(":memory:", isolation_level=None)
+        db.executescript(f"{_SCHEMA}PRAGMA user_version={_VERSION};")
+    try:
+        db.execute("SELECT count(*) FROM outbox").fetchone()
+    except sqlite3.Error:
         db.close()
         raise
     return db

@@ -32,6 +32,7 @@ STACK_S = 0.3
 DEATHS = 5
 FAULTS = ("worker_died", "worker_stalled")
 DEATHS_WINDOW_S = 60.0
+BRIEF_S = 2.0
 
 
 class Pool:
@@ -96,7 +97,8 @@ class Pool:
         Args:
             key: the server's name for the job; the worker's id is made from it.
             wire: what the family needs to speak of the job after the agent was restarted.
-            lease_s: how long it goes on with no agent; None: to its end.
+            lease_s: how long it goes on with no agent; None: to its end. Up to BRIEF_S it may
+                begin on a full disk, too: telemetry tells of it.
             durable: begin only when the record would survive a power cut, so that the job is
                 never run again; else when the next agent would find it.
 
@@ -185,6 +187,7 @@ class Pool:
         def placed(error: Exception | None) -> None:
             if error is not None:
                 self._log.error("job record not written", worker=worker.id, error=str(error))
+            if error is not None and not _is_brief(start):
                 worker.kill(_not_begun(error))
             elif not durable and worker.doom is None:
                 worker.clear(start)
@@ -294,6 +297,11 @@ class Pool:
             os.close(fd)
         if text.startswith((b"Current thread", b"Thread")):
             self._log.warning("stack of a hung worker", worker=worker_id, stack=text.decode())
+
+
+def _is_brief(start: Start) -> bool:
+    """It leaves by itself, right after its agent: nobody needs a record to find it by."""
+    return start.lease_s is not None and start.lease_s <= BRIEF_S
 
 
 def _not_begun(error: Exception) -> Gone:

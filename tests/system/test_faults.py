@@ -106,6 +106,31 @@ def test_full_disk_refuses_new_jobs_and_keeps_link_and_results(tmp_path: Path) -
         assert agent.process is not None and agent.process.poll() is not None
 
 
+@pytest.mark.parametrize("is_new", [True, False], ids=["first start", "restart"])
+def test_agent_that_starts_on_a_full_disk_has_its_link_and_recovers(is_new: bool) -> None:
+    """In order, too: then SQLite has taken its own files away, and cannot make them again."""
+    with ScriptedHub(HubOptions(ping_every_ms=0)) as hub:
+        agent = AgentProcess(hub.url, {**CONFIG, "statsIntervalSec": 1})
+        with sandbox.small_disk(agent, 4) as ballast:
+            console = Console(hub)
+            if not is_new:
+                agent.start()
+                hub.wait_for("stats", timeout=20)
+                console.run("true")
+                agent.terminate()
+            sandbox.fill(ballast)
+            mark = hub.record.mark()
+            agent.start()
+            hub.wait_for("stats", since=mark, timeout=20)
+            refused = hub.wait_for("admin_result", token=console.ask("true"), timeout=20).payload
+            assert refused["result"]["error"] == "disk_full"
+            assert "disk_full" in agent.ask("status")["degraded"]
+            ballast.unlink()
+            agent.until(lambda: not agent.ask("status")["degraded"])
+            assert console.run("echo again")["result"]["stdout"] == "again\n"
+            agent.until(lambda: not agent.ask("status")["outbox"]["count"])
+
+
 def test_shell_without_terminals_is_refused_and_commands_go_on() -> None:
     with linked(sandbox.without_terminals()) as (hub, _agent, console):
         for _ in range(3):
