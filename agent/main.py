@@ -26,7 +26,7 @@ from agent.config import Settings
 from agent.control import ControlServer, Reply
 from agent.disk import Disk
 from agent.ending import Ending
-from agent.errors import AlreadyRunningError, BackupPlanError, DirectoryError
+from agent.errors import AlreadyRunningError, BackupPlanError, DirectoryError, OutboxError
 from agent.files import Files
 from agent.keys import KeySyncs
 from agent.limits import RateLimit, Slots
@@ -66,10 +66,11 @@ def run(settings: Settings) -> int:
     """Run the agent until it is told to end.
 
     Returns:
-        An exit code: 0, or 75 when another agent holds the state directory.
+        An exit code: 0; 1 when the outbox cannot be opened; 75 when another agent holds the state
+        directory; 78 when policy.yaml or a directory is wrong.
 
     Raises:
-        DirectoryError: a directory is not fit for use; exit 78.
+        DirectoryError: a directory is not fit for use, and so there is no log; exit 78.
     """
     _prepare(settings)
     try:
@@ -77,18 +78,23 @@ def run(settings: Settings) -> int:
     except AlreadyRunningError as e:
         print(f"jackline: {e}", file=sys.stderr)  # noqa: T201  # before there is a log
         return exits.TRY_LATER
-    try:
-        rules = _policy(settings)
-    except PolicyError as e:
-        print(f"jackline: {e}", file=sys.stderr)  # noqa: T201  # before there is a log
-        return exits.CONFIGURATION
     log = Log(LogFile(settings.logging.file), settings.logging.level, settings.secrets)
-    agent = Agent(settings, rules, log)
     try:
-        return agent.run()
+        return Agent(settings, _policy(settings), log).run()
+    except (PolicyError, DirectoryError) as e:
+        return _give_up(log, e, exits.CONFIGURATION)
+    except OutboxError as e:
+        return _give_up(log, e, exits.FAILED)
     finally:
         log.close()
         lock.release()
+
+
+def _give_up(log: Log, error: Exception, code: int) -> int:
+    """Tell a person, and the log for who only looks there."""
+    log.error("the agent cannot start", error=str(error))
+    print(f"jackline: {error}", file=sys.stderr)  # noqa: T201  # plain, as before there was a log
+    return code
 
 
 class Agent:
@@ -180,7 +186,11 @@ class Agent:
 
     def _warn(self) -> None:
         """Say at each start what is allowed and may not be meant: few read `config check` again."""
-        for sentence in (*self.settings.warnings, *self.policy.warnings()):
+        doubts = [*self.settings.warnings, *self.policy.warnings()]
+        group = self.settings.control_group
+        if group is not None and status.group_id(group) is None:
+            doubts.append(f"control.group: there is no group {group}, so the socket is ours alone")
+        for sentence in doubts:
             self.log.warning("the configuration is doubtful", what=sentence)
 
     def leave(self) -> None:

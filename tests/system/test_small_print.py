@@ -15,6 +15,7 @@ from tests.doubles.agent_process import AgentProcess, running_agent
 from tests.doubles.hubs import HubOptions, NodeHub
 from tests.doubles.key_server import KeyServer
 from tests.doubles.pair import Pair, connected
+from tests.doubles.proxy import AuthProxy
 from tests.doubles.public_keys import ed25519
 from tests.doubles.reports import Json
 
@@ -246,16 +247,38 @@ def test_policy_file_that_is_none_ends_the_start_with_78() -> None:
     try:
         process = agent.start().process
         assert process is not None and process.wait(20) == 78
-        told = (agent.root / "stderr").read_text()
-        assert "policy.yaml:2" in told and "did you mean allowedCommands?" in told
+        (record,) = agent.log_records()
+        for told in ((agent.root / "stderr").read_text(), record["error"]):
+            assert "policy.yaml:2" in told and "did you mean allowedCommands?" in told
     finally:
         agent.close()
+
+
+def test_outbox_that_is_no_file_of_ours_ends_the_start_with_one_line() -> None:
+    agent = AgentProcess("http://127.0.0.1:1")
+    (agent.state_dir / "outbox.db").symlink_to("/etc/passwd")
+    try:
+        process = agent.start().process
+        assert process is not None and process.wait(20) == 1
+        (line,) = (agent.root / "stderr").read_text().splitlines()
+        assert "outbox.db" in line
+    finally:
+        agent.close()
+
+
+def test_proxy_of_the_environment_is_used_for_the_link() -> None:
+    with AuthProxy() as proxy, NodeHub(HubOptions(ping_every_ms=0)) as hub:
+        with running_agent(hub.url, env={"HTTP_PROXY": proxy.url}) as agent:
+            hub.wait_for("stats", timeout=20)
+            assert {tunnel.target for tunnel in proxy.tunnels} == {f"127.0.0.1:{hub.port}"}
+            assert proxy.url not in agent.log_tail()
 
 
 def test_each_start_warns_of_what_may_not_be_meant() -> None:
     """In the log that LOG_FILE names, 0600, one JSON object a line; TLS off on stderr, too."""
     with NodeHub(HubOptions(ping_every_ms=0)) as hub:
-        agent = AgentProcess(hub.url, {"admin": {}, "surprise": 1})
+        config = {"admin": {}, "surprise": 1, "control": {"group": "no-such-group"}}
+        agent = AgentProcess(hub.url, config)
         log = agent.root / "elsewhere.log"
         agent.env["LOG_FILE"] = str(log)
         try:
@@ -266,7 +289,13 @@ def test_each_start_warns_of_what_may_not_be_meant() -> None:
                 agent.terminate()
             records = [json.loads(line) for line in log.read_text().splitlines()]
             told = [each["what"] for each in records if "what" in each]
-            for word in ("admin.allowedCommands", "transport.skipTlsVerify", "surprise"):
+            words = (
+                "admin.allowedCommands",
+                "transport.skipTlsVerify",
+                "surprise",
+                "control.group",
+            )
+            for word in words:
                 assert len([one for one in told if one.startswith(word)]) == 2
             assert stat.S_IMODE(log.stat().st_mode) == 0o600
             stderr = (agent.root / "stderr").read_text()
