@@ -4,7 +4,7 @@ Every 20 s: which schedule is due, which plan has had no success for too long. W
 the machine slept or the agent was away is caught up once, after a while that differs from machine
 to machine. Rules: a start is remembered before it is made; schedules are kept by the wall clock,
 the timers are not; files are read and written in the disk thread.
-Source: issue "After".
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

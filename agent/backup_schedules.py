@@ -3,7 +3,7 @@
 `schedules.json` beside the plans; the command line writes it with no agent running, the agent reads
 it again when it has changed. The last start of each is in `scheduled.json`, so that after sleep or
 downtime what was missed is caught up once, and never twice in one period.
-Source: issue "After"; contract 1.7 `backup_schedule_set`; cronsim.
+Source: docs/reference/backup.rst; contract 1.7 `backup_schedule_set`; cronsim.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A plan is what was asked for, normalised, and what was found; its folder also ho
 and the state of its runs, which the worker writes. Ids are hashed for file names. A plan that was
 neither run nor used for 30 days is dropped; one that has a copy is kept, for the copy's sake.
 Rules: `save` is fsynced and replaces by rename; every call touches the disk.
-Source: contract 1.5; issue "Plan".
+Source: contract 1.5; docs/reference/backup.rst.
 """
 
 from __future__ import annotations

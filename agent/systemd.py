@@ -2,7 +2,7 @@
 
 Pure. `packaging/systemd/*.service` are what it gives for an installation under /opt/jackline, and a
 test keeps them equal; `jackline service install` writes it for the program that runs.
-Source: issue "Packaging, a first part"; systemd.exec(5), systemd.service(5), systemd.kill(5).
+Source: systemd.exec(5), systemd.service(5), systemd.kill(5).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which copy a verification, a listing or a restore means, and its manifest.
 
-Source: issue "After".
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Rules: argv lists from the machine's configuration only, never from a message; no shell. A `before`
 that fails stops the run; an `after` that fails is a note. A command source writes its output to
 `dumps/<file>` in the plan's folder, which then is a source like any other, called `dumps`.
-Source: issue "After".
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

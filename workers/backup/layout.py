@@ -3,7 +3,7 @@
 `mirror`: `destRoot/<name>/<rel>`. `snapshot`: `destRoot/<name>/<seq>-<UTC stamp>/<rel>`, unfinished
 while it is being made, labelled partial where something could not be copied, and `latest` beside
 them. Pure. Order is by sequence number, never by stamp: a clock may be wrong.
-Source: issue "Run"; contract 1.5.
+Source: docs/reference/backup.rst; contract 1.5.
 """
 
 from __future__ import annotations

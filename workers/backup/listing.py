@@ -1,6 +1,6 @@
 """What there is: the snapshots of a plan, its runs, or what one copy holds below a path.
 
-Source: issue "After".
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The lock is an flock: whatever ends its holder frees it. The file says who holds it (pid, start
 time, boot id, plan); a description that its writer did not take back is a stale one, and reported.
-Source: issue "Run"; flock(2).
+Source: docs/reference/backup.rst; flock(2).
 """
 
 from __future__ import annotations

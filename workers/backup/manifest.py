@@ -4,7 +4,7 @@ One line a file, tabs between, names as rsync escapes them; the first line says 
 while the run goes on (`.open`), renamed when it is over: what is left of one that was broken off
 still tells the checksums of the files that it did copy. Unchanged files take theirs from earlier
 manifests, read along in step: both follow rsync's order, so little is ever held in memory.
-Source: issue "Run"; docs/reference/backup.
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

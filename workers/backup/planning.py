@@ -1,6 +1,6 @@
 """A plan: what a run would copy, counted from rsync's own dry run, or from a walk without rsync.
 
-Source: contract 1.5 `backup_plan`; issue "Plan".
+Source: contract 1.5 `backup_plan`; docs/reference/backup.rst.
 """
 
 from __future__ import annotations

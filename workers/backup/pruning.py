@@ -1,6 +1,7 @@
 """Snapshots that the retention no longer keeps: shown, and removed with their manifests.
 
-Source: issue "Run": by sequence, with a preview, refused while the newest stamp lies in the future.
+Rules: by sequence, with a preview, refused while the newest stamp lies in the future.
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

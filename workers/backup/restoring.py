@@ -3,7 +3,7 @@
 A dry run comes first and says what would be overwritten. To another directory: `DIR/<name>/<rel>`.
 From another host the copy is pulled over ssh. Files that failed are listed and kept in
 `failed.list`, so that those alone can be tried again. Nothing is ever deleted.
-Source: issue "After".
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rules: the same arguments as the plan's; one lock for each destination; a lost connection, and an
 rsync that somebody kills, is tried again as long as it gets on at all; what the disk says of the
-run is always enough for the next one to go on. Source: issue "Run"; cases H.
+run is always enough for the next one to go on. Source: docs/reference/backup.rst; cases H.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `Target` is what both have in common. What is ours in a destination root lies below `.jackline`
 there: a marker that says that deletions may happen, and on this machine the lock.
 Rules: `look` changes nothing; every change is made under the lock.
-Source: cases H; issue "Run".
+Source: cases H; docs/reference/backup.rst.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 On this machine the files are read here; on another host its rsync reads them (`--checksum`, a dry
 run into nothing), so only checksums cross the network. A sample is drawn evenly over the manifest.
-Source: issue "After".
+Source: docs/reference/backup.rst.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What an rsync can do, read from `rsync --version`.
 
 Pure. An rsync whose answer cannot be read counts as one that can do nothing special.
-Source: rsync(1); issue figures: 3.1.3 is the oldest that is used, below 3.5.0 is warned of.
+3.1.3 is the oldest that is used, below 3.5.0 is warned of.
+Source: rsync(1); docs/reference/backup.rst.
 """
 
 from __future__ import annotations

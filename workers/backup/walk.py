@@ -1,6 +1,6 @@
 """Counting without rsync: the same globs, the same file system, no look at the destination.
 
-Source: issue "Engine": a plan without rsync is a native walk, counts only.
+Source: docs/reference/backup.rst: a plan without rsync is a native walk, counts only.
 """
 
 from __future__ import annotations

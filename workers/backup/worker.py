@@ -1,6 +1,6 @@
 """One step of a backup plan in one process: plan, run, verify, restore, ls or prune.
 
-Source: contract 1.5, 1.7 `backup2`; issue "Run".
+Source: contract 1.5, 1.7 `backup2`; docs/reference/backup.rst.
 """
 
 from __future__ import annotations
