@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pwd
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.doubles.pair import Pair, connected
 from tests.doubles.proxy import AuthProxy
 from tests.doubles.public_keys import ed25519
 from tests.doubles.reports import Json
+from tests.facilities import require_root
 
 OPEN = {"enableShell": True, "allowedCommands": ["*"]}
 
@@ -85,6 +88,24 @@ def test_shells_and_commands_share_one_limit_and_a_command_waits_for_its_own_tim
         hub.emit("shell_close", {"session": "holder"})
         served = hub.wait_for("admin_result", token="served").payload["result"]
         assert served["stdout"] == "its turn\n"
+
+
+def test_commands_and_shells_run_as_whom_the_owner_names_where_and_with_what_he_allows() -> None:
+    require_root()
+    admin = {**OPEN, "runAs": "nobody", "allowedCwds": ["/usr"], "allowedEnv": ["COLOUR"]}
+    shell = {"command": "/bin/sh", "args": [], "runAs": "nobody"}
+    with foreign({"admin": {**admin, "maxConcurrent": 2}, "shell": shell}) as (hub, _):
+        script = "echo $(id -un) $(pwd) $COLOUR $USER; cat /proc/$PPID/status"
+        request = {"command": shlex.join(["sh", "-c", script]), "env": {"COLOUR": "red"}}
+        told = outcome(hub, "t", **request, cwd="/usr/share")["stdout"]
+        assert told.startswith("nobody /usr/share red nobody\n")
+        uid = pwd.getpwnam("nobody").pw_uid
+        assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in told  # its worker's, too
+        assert code(outcome(hub, "t", cwd="/etc")) == 126
+        assert code(outcome(hub, "t", env={"COLOR": "red"})) == 126
+        hub.emit("shell_start", {"session": "s"})
+        hub.emit("shell_input", {"session": "s", "data": "echo I am $(id -un) $USER\n"})
+        hub.wait_for_output("s", "I am nobody nobody\r\n")
 
 
 # -- shells -----------------------------------------------------------------------------------
