@@ -7,6 +7,7 @@ of an event.
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.doubles import vitals
 from tests.doubles.agent_process import running_agent
 from tests.doubles.console import Console
 from tests.doubles.hubs import Hub, HubOptions, NodeHub, ScriptedHub
+from tests.doubles.network import HubInside, Network
 from tests.doubles.vitals import MIB
 
 CONFIG: dict[str, Any] = {
@@ -63,6 +65,50 @@ def test_flooded_link_whose_server_stands_still_is_left_and_found_again(
         hub.wait_for_tally(f"shell_output {quiet}", said + 5, 20)
         for session in (flooding, quiet):
             assert console.close(session)["reason"] == "closed"
+
+
+def test_partition_without_a_reset_is_noticed_on_both_sides_and_loses_no_result(
+    tmp_path: Path,
+) -> None:
+    """Every packet is swallowed: dead here after pongTimeoutSec, there after its ping timeout.
+    Results made meanwhile come once each and in order, telemetry only as it is now."""
+    options = HubOptions(
+        finals_file=tmp_path / "finals",
+        ping_interval_ms=500,
+        ping_timeout_ms=1500,
+        ping_every_ms=500,
+    )
+    with Network() as network, HubInside(network, options) as hub:
+        with running_agent(hub.url, CONFIG, prefix=network.prefix) as agent:
+            first = hub.wait_for_connection().sid
+            with Console(hub, ran=tmp_path / "ran").follow() as console:
+                session = console.open(first="stty -echo; while :; do date +%N; sleep 0.05; done\n")
+                jobs = [console.job(0.5 + number / 20) for number in range(6)]
+                agent.until(lambda: len(console.runs()) == len(jobs))
+                mark = hub.record.mark()
+                network.swallow(True)
+                status = agent.until(lambda: _when_down(agent.ask("status")["link"]), 40)
+                # Whichever silence is noticed first: of the contract, or of the engine below it.
+                assert status["last_refusal"]["reason"] in ("dead", "timeout")
+                hub.wait_for_disconnect(first, 20)
+                agent.until(lambda: agent.ask("status")["outbox"]["count"] == len(jobs))
+                assert hub.events("admin_result", since=mark) == []
+                network.swallow(False)
+                back = time.time()
+                hub.wait_for_connection(since=mark, timeout=60)
+                for job in jobs:
+                    hub.wait_for("admin_result", token=job, timeout=20)
+                agent.until(lambda: not agent.ask("status")["outbox"]["count"])
+                told = [event.payload["token"] for event in hub.events("admin_result")]
+                # The console asks again for what it had not heard of: the same answer again.
+                assert list(dict.fromkeys(told)) == jobs
+                assert all(told.count(job) <= console.asked[job] for job in jobs)
+                assert sorted(console.runs()) == sorted(jobs)
+                for stats in hub.events("stats", since=mark):
+                    taken = datetime.fromisoformat(stats.payload["data"]["ts"])
+                    assert taken.timestamp() > back - 15
+                assert console.close(session)["reason"] == "closed"
+                assert console.transcript(session).gaps == []
 
 
 def _when_down(link: dict[str, Any]) -> dict[str, Any] | None:
