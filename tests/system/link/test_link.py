@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,6 +232,17 @@ def test_hello_may_come_when_it_likes(websocket_hub: Hub, tmp_path: Path, hello:
         side.until_hello()
         kinds = [type(event).__name__ for event in side.events]
         assert kinds.index("LinkUp") < kinds.index("Hello")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"hello_payload": {}}, {"hello_payload": None}, {"hello_has_payload": False}],
+    ids=["empty", "null", "absent"],
+)
+def test_hello_of_a_foreign_server_comes_in_three_forms(tmp_path: Path, form: Any) -> None:
+    with NodeHub(HubOptions(**form)) as hub, LinkSide(hub, tmp_path) as side:
+        assert side.until_hello().features is None
+        assert side.bad == []
 
 
 def test_server_without_hello_gets_everything(
