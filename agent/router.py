@@ -219,14 +219,16 @@ class Router:
     def on_bad_event(self, error: WireError) -> None:
         """Answer what is no message with its family's error; else count and log it."""
         self.bad_events += 1
-        self._log.warning(
-            "bad event", event=error.event[:64], reason=error.reason, detail=error.detail
-        )
+        is_admitted = self._control.admits()
+        if is_admitted:  # a flood of them must not push everything else out of the log
+            self._log.warning(
+                "bad event", event=error.event[:64], reason=error.reason, detail=error.detail
+            )
         session = error.ids.get("session")
         if error.event == "shell_input" and error.reason == "too_large" and session:
             # Whatever the rate: what is typed next must not run on as if nothing were missing.
             self._families.shells.end(session, Reason.TOO_LARGE)
-        elif self._control.admits():
+        elif is_admitted:
             self._answer_bad(error)
 
     def _answer_bad(self, error: WireError) -> None:

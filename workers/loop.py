@@ -19,6 +19,8 @@ from collections.abc import Callable
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
+# A selector takes no more than its milliseconds have room for: with epoll 24 days.
+MOST_WAIT_S = 86_400.0
 
 Callback = Callable[[], object]
 
@@ -173,7 +175,7 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return max_wait_s
-        wait = max(0.0, self._timers[0][0] - self.clock())
+        wait = min(max(0.0, self._timers[0][0] - self.clock()), MOST_WAIT_S)
         return wait if max_wait_s is None else min(wait, max_wait_s)
 
     def _run_timers(self) -> None:

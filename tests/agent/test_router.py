@@ -371,3 +371,4 @@ def test_router_flood_of_bad_events_is_answered_at_the_rate_alone(core: Core) ->
         core.router.on_bad_event(error)
     assert len(core.said(KeysSyncResult)) == CONTROL_BURST
     assert core.router.bad_events == CONTROL_BURST * 3
+    assert len(core.log.records) == CONTROL_BURST

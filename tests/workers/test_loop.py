@@ -72,6 +72,20 @@ def test_timer_comes_at_its_time_and_once(loop: Loop, clock: Clock) -> None:
     assert ran == ["five"]
 
 
+def test_timer_of_many_years_lets_the_loop_wait_for_the_rest() -> None:
+    """A selector refuses to wait that long: a command without a near end would end its worker."""
+    loop = Loop()
+    ran: list[str] = []
+    loop.call_later(1e9, lambda: ran.append("in thirty years"))
+    waker = threading.Timer(0.05, lambda: loop.call_threadsafe(lambda: ran.append("woken")))
+    waker.start()
+    while not ran:
+        loop.turn()
+    waker.join()
+    loop.close()
+    assert ran == ["woken"]
+
+
 def test_cancelled_timer_never_comes_and_may_be_cancelled_again(loop: Loop, clock: Clock) -> None:
     ran: list[str] = []
     timer = loop.call_later(1, lambda: ran.append("late"))
