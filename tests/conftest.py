@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever started us with nohup handed its choice down to every program that a test starts.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # The Node that packaging/fetch-node.sh took from PyPI, where the system has none.
     os.environ["PATH"] = f"{ROOT / '.node' / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     # A developer's own agent is none of the tests' business.

@@ -39,7 +39,7 @@ from workers.queues import Mailbox, listen
 BEAT_S = 2.0
 DIAL_S = 5.0  # a dialler shows its token, or is sent away
 IDLE_S = 2.0  # a worker without a job and without an agent ends
-KEEP_FINISHED_S = 60.0  # a finished job waits at least that long for an agent, then spools
+KEEP_FINISHED_S = 10.0  # a finished job waits that long for an agent; its result is spooled
 ROOM_BYTES = 256 << 10
 
 # The module of each kind; imported in the worker (the zygote has the small ones loaded).

@@ -129,8 +129,10 @@ def _finished(text: str) -> Result:
 
 
 def _say(**said: object) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
+    """Write a line whole: a signal handler's callback may come between two writes of a stream."""
+    line = memoryview(json.dumps(said).encode() + b"\n")
+    while line:
+        line = line[os.write(1, line) :]
 
 
 class _Desk(DeskDouble):

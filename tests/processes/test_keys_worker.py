@@ -275,7 +275,7 @@ def test_find_account_own_account_has_a_home() -> None:
     assert (account.name, account.uid) == (name, os.geteuid())
 
 
-@pytest.mark.parametrize("name", ["no-such-account", "", "a\0b", "nobody", "daemon"])
+@pytest.mark.parametrize("name", ["no-such-account", "a\0b", "nobody", "daemon"])
 def test_find_account_missing_or_foreign_is_no_user(name: str) -> None:
     with pytest.raises(SyncError) as refusal:
         find_account(name)
