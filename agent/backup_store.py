@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +130,8 @@ class Store:
             folder = self.folder(plan.plan_id)
             if plan.plan_id in keep or now_ms - plan.made_ms < KEEP_MS or _has_copy(folder):
                 continue
+            import shutil  # it brings every compressor; seldom needed
+
             shutil.rmtree(folder, ignore_errors=True)
             dropped += 1
         return dropped

@@ -7,7 +7,6 @@ SIGTERM leaves the jobs on lease (restart, upgrade); as process 1 of a container
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -178,8 +177,7 @@ class Agent:
         self._start_link()
         self._start_pulse()
         self._watch_lag(self.loop.clock())
-        gc.collect()
-        gc.freeze()
+        self._settle_memory()
         self.loop.run()
         self._shut_down()
         return self.exit_code
@@ -192,6 +190,11 @@ class Agent:
             doubts.append(f"control.group: there is no group {group}, so the socket is ours alone")
         for sentence in doubts:
             self.log.warning("the configuration is doubtful", what=sentence)
+
+    def _settle_memory(self) -> None:
+        from workers.hardening import settle_memory
+
+        settle_memory()
 
     def leave(self) -> None:
         """End this process; jobs stay on lease, results stay in the outbox."""

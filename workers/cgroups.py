@@ -26,7 +26,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 assert sys.platform != "win32"
 
@@ -38,8 +38,7 @@ _CONTROLLERS = ("pids", "memory")
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where jobs' groups of one tree are made. `controllers`: what can be limited there."""
 
     directory: str

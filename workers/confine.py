@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from workers import accounts, capabilities, landlock, seccomp, syscall_numbers
 from workers.errors import ConfinementError
@@ -42,8 +42,7 @@ _SYSTEM_READ = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Confinement:
+class Confinement(NamedTuple):
     """What a kind may still do. Directories include all below them.
 
     `list_dirs`: names only, no contents. `network`: internet sockets, no listening. `keep`:
@@ -61,12 +60,12 @@ class Confinement:
     fallback_user: str | None = None
 
 
-@dataclass(slots=True)
 class Report:
     """What holds now, and what this machine could not do and what holds instead."""
 
-    applied: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.applied: list[str] = []
+        self.missing: list[str] = []
 
 
 def confine(wanted: Confinement) -> Report:

@@ -15,7 +15,7 @@ import stat
 import struct
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from workers import capabilities
 from workers.libc import syscall
@@ -71,8 +71,7 @@ _ADD_RULE = number("landlock_add_rule", X86_64) or 0
 _RESTRICT_SELF = number("landlock_restrict_self", X86_64) or 0
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """Rights (bits of this module) on a path and, for a directory, on all below it."""
 
     path: str

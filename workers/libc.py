@@ -3,7 +3,7 @@
 Rules: Linux only; imported where it is needed, because ctypes costs about 0.4 MiB of private
 memory (measured, CPython 3.11) and not every process of ours needs it. Every failure is an OSError
 with the kernel's errno.
-Source: prctl(2), syscall(2), capset(2), mallopt(3).
+Source: prctl(2), syscall(2), capset(2), mallopt(3), malloc_trim(3).
 """
 
 from __future__ import annotations
@@ -61,3 +61,10 @@ def mallopt(parameter: int, value: int) -> bool:
 def _error(call: str) -> OSError:
     code = ctypes.get_errno()
     return OSError(code, f"{call}: {os.strerror(code)}")
+
+
+def malloc_trim() -> None:
+    """Give the system back what glibc's allocator holds and nobody uses; else nothing happens."""
+    call = getattr(_libc, "malloc_trim", None)
+    if call is not None:
+        call(ctypes.c_size_t(0))

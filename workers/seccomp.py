@@ -20,7 +20,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from workers.libc import prctl
 from workers.syscall_numbers import ARM, LAST_KNOWN, X86_64, Architecture, number
@@ -88,8 +88,7 @@ Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, k
 Test = tuple[int, int, int]  # argument index, mask, value that argument & mask must have
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """For one call: the verdict is `then` if every test of any clause holds, else `otherwise`."""
 
     call: str

@@ -14,7 +14,6 @@ Source: architecture, "Endpoint processes".
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import os
 import signal
@@ -41,7 +40,7 @@ from workers.queues import Mailbox
 
 assert sys.platform != "win32"
 
-from workers.hardening import harden_worker  # noqa: E402 - POSIX from here on
+from workers.hardening import harden_worker, settle_memory  # noqa: E402 - POSIX from here on
 from workers.job_groups import JobGroups  # noqa: E402
 from workers.processes import start_time  # noqa: E402
 from workers.queues_posix import SocketListener, bind  # noqa: E402
@@ -63,14 +62,15 @@ def run(argv: list[str]) -> int:
     """
     listening_fd, address, state_dir = argv
     for module in PRELOADED:
-        importlib.import_module(module)
+        # What is broken breaks its own kind, when a worker of that needs it, and no other.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
     become_subreaper()
     title("jackline-zygote")
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     zygote = Zygote(socket.socket(fileno=int(listening_fd)), address, state_dir)
-    gc.collect()
-    gc.freeze()
+    settle_memory()
     zygote.loop.run()
     zygote.close()
     return 0
