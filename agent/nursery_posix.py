@@ -1,7 +1,9 @@
 """The agent's side of the zygote: find it or start it, ask for workers, hear of their exits.
 
 Rules: everything on the core thread; a zygote that does not answer a request within 5 s is killed
-and replaced (its workers live on); every exit report is passed on once and then forgotten there.
+and replaced (its workers live on); one that ends before it is up is tried ever more slowly, and
+from the fifth on requests are refused at once; every exit report is passed on once, then forgotten
+there.
 Source: architecture, "Endpoint processes".
 """
 
@@ -39,6 +41,8 @@ from workers.queues_posix import bind  # noqa: E402 - POSIX from here on
 
 ANSWER_S = 5.0
 RESTART_GAP_S = 0.5
+# After so many zygotes in a row that ended before they were up: four a minute in the end.
+STILLBORN_GAPS_S = (0.0, 0.0, 0.5, 1.0, 2.0, 15.0)
 
 OnSpawned = Callable[[Spawned | SpawnFailed], object]
 
@@ -83,13 +87,25 @@ class Nursery:
         self._mailbox: Mailbox | None = None
         self._requests: dict[str, _Request] = {}
         self._closing = False
+        self._is_up = False  # this zygote has said that it is there
+        self._stillborn = 0
+        self._retry_at_s = 0.0
         self._distrusted = False  # who listens there did not answer, and has not told its pid
         self.pid: int | None = None
         self.restarts = -1
 
+    @property
+    def is_failing(self) -> bool:
+        """Has zygote after zygote ended before it was up, so that no worker can be had?"""
+        return self._stillborn >= len(STILLBORN_GAPS_S) - 1
+
     def connect(self) -> None:
         """Dial the zygote that an earlier agent left, or start one; never blocks."""
         if self._mailbox is not None or self._closing:
+            return
+        if self._loop.clock() < self._retry_at_s:
+            if self.is_failing:
+                self._refuse_soon("no zygote stays up")
             return
         try:
             if self._distrusted:
@@ -122,9 +138,12 @@ class Nursery:
         try:
             self._start()
         except (MailboxError, OSError) as e:
-            error = f"no zygote can be started: {e}"
             self._log.error("zygote not started", error=str(e))
-            self._loop.call_soon(lambda: self._refuse_all(error))  # never from within `spawn`
+            self._refuse_soon(f"no zygote can be started: {e}")
+
+    def _refuse_soon(self, error: str) -> None:
+        """Refuse what is asked for; never from within `spawn`."""
+        self._loop.call_soon(lambda: self._refuse_all(error))
 
     def _refuse_all(self, error: str) -> None:
         if self._mailbox is not None:
@@ -178,7 +197,7 @@ class Nursery:
             self._drop()
             return
         if isinstance(message, Ready):
-            self.pid = message.pid
+            self.pid, self._is_up, self._stillborn = message.pid, True, 0
             return
         if isinstance(message, Exited):
             self._on_exited(message)
@@ -194,8 +213,16 @@ class Nursery:
         self._mailbox = None
         if self._closing:
             return
-        self._log.warning("zygote lost", reason=reason)
-        self._loop.call_later(RESTART_GAP_S if self.restarts > 3 else 0.0, self._reconnect)
+        self._stillborn = 0 if self._is_up else self._stillborn + 1
+        self._is_up = False
+        gap_s = STILLBORN_GAPS_S[min(self._stillborn, len(STILLBORN_GAPS_S) - 1)]
+        if self.restarts > 3:
+            gap_s = max(gap_s, RESTART_GAP_S)
+        self._log.warning("zygote lost", reason=reason, was_up=not self._stillborn)
+        self._retry_at_s = self._loop.clock() + gap_s
+        if self.is_failing:
+            self._refuse_soon("no zygote stays up")
+        self._loop.call_later(gap_s, self._reconnect)
 
     def _reconnect(self) -> None:
         if self._mailbox is None and not self._closing:

@@ -61,6 +61,7 @@ class Nursery:
         self._log = log
         self._begin = start or _start
         self.pid: int | None = None
+        self.is_failing = False
 
     def connect(self) -> None:
         """There is nobody to connect to."""

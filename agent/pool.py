@@ -25,6 +25,7 @@ from agent.worker import Gone, Owner, Worker, lacks_resources
 from workers import jobs, processes, trees
 from workers.jobs import JobRecord
 from workers.loop import Loop
+from workers.messages import Log as Words
 from workers.messages import Spec, Start
 from workers.messages_zygote import Exited, Spawn, Spawned, SpawnFailed
 
@@ -33,6 +34,7 @@ DEATHS = 5
 FAULTS = ("worker_died", "worker_stalled")
 DEATHS_WINDOW_S = 60.0
 BRIEF_S = 2.0
+MAX_WORDS_BYTES = 4096
 
 
 class Pool:
@@ -121,7 +123,7 @@ class Pool:
             lease_s=lease_s,
             wire=wire,
         )
-        worker = Worker(self._loop, record, owner, self._on_reaped)
+        worker = Worker(self._loop, record, owner, self._on_reaped, self._note_words)
         self._workers[job_id] = worker
         if kind in self.fatal:
             self._loop.call_soon(lambda: worker.fail("resources", f"{kind} workers are FATAL"))
@@ -148,7 +150,7 @@ class Pool:
         alive = record.boot_id == self._boot_id and processes.is_same(record.pid, record.start_time)
         if not alive:
             return None
-        worker = Worker(self._loop, record, owner, self._on_reaped)
+        worker = Worker(self._loop, record, owner, self._on_reaped, self._note_words)
         self._workers[record.job_id] = worker
         worker.adopt()
         return worker
@@ -201,6 +203,16 @@ class Pool:
         self._disk.submit(lambda: jobs.place_record(self._state_dir, record), placed)
         self._disk.submit(lambda: jobs.sync_record(self._state_dir, job_id), synced)
         worker.launch(record)
+
+    def _note_words(self, worker: Worker, said: Words) -> None:
+        """What a worker wants in the log: under its name, bounded in length and number."""
+        if not worker.log_lines.admits():
+            return
+        fields = msgspec.json.encode(said.fields, enc_hook=str)
+        if len(fields) > MAX_WORDS_BYTES:
+            fields = msgspec.json.encode(fields[:MAX_WORDS_BYTES].decode(errors="replace"))
+        about = {"worker": worker.id, "about": msgspec.json.decode(fields)}
+        self._log.write(said.level, said.sentence[:200], about)
 
     def _on_reaped(self, worker: Worker) -> None:
         """The one end of every worker."""

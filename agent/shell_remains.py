@@ -18,7 +18,7 @@ class Remains(Worker):
     """Answers Replay and Credit from a spool; see the module."""
 
     def __init__(self, loop: Loop, record: JobRecord, owner: Owner, spool: Spool) -> None:
-        super().__init__(loop, record, owner, lambda _worker: None)
+        super().__init__(loop, record, owner, lambda _worker: None, lambda _worker, _said: None)
         self.state = "EXITED"
         self.result = spool.result
         self._first = spool.offset

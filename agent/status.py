@@ -78,6 +78,10 @@ def _outbox(agent: Agent) -> dict[str, Any]:
 
 def _degraded(agent: Agent) -> list[str]:
     told = [f"{kind} workers are FATAL" for kind in sorted(agent.pool.fatal)]
+    if agent.nursery.is_failing:
+        told.append("no worker can be started: the zygote ends at once")
+    if agent.telemetry.is_failing:
+        told.append("telemetry workers end at once")
     if agent.rules.is_disk_full:
         told.append("disk_full")
     told += [f"backup overdue: {plan}" for plan in agent.backup_clock.overdue]

@@ -23,6 +23,7 @@ from workers.messages import End, Hello, Result, Sample, Sampled, TelemetrySpec,
 
 LEASE_S = 2.0
 WELL_S = 60.0
+FAILING = 4
 RESTART_S = (0.0, *BACKOFF_STEPS_S)
 
 
@@ -53,7 +54,13 @@ class Telemetry:
         self._worker: Worker | None = None
         self._failures = 0
         self._started_s = 0.0
+        self._is_sampling = False
         self._stopping = False
+
+    @property
+    def is_failing(self) -> bool:
+        """Has one worker after another ended before its time, and has this one told nothing yet?"""
+        return self._failures >= FAILING and not self._is_sampling
 
     def start(self) -> None:
         """Begin to sample."""
@@ -91,6 +98,7 @@ class Telemetry:
 
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
         """A sample."""
+        self._is_sampling = self._is_sampling or isinstance(message, Sampled)
         if not isinstance(message, Sampled) or not self._uplink.is_up:
             return
         try:
@@ -120,6 +128,7 @@ class Telemetry:
         if worker is not self._worker:
             return
         self._worker = None
+        self._is_sampling = False
         if self._loop.clock() - self._started_s > WELL_S:
             self._failures = 0
         delay_s = RESTART_S[min(self._failures, len(RESTART_S) - 1)]

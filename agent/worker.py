@@ -28,6 +28,7 @@ from workers.messages import (
     Finished,
     Forget,
     Hello,
+    Log,
     NotBegun,
     Result,
     Running,
@@ -45,6 +46,8 @@ State = Literal["STARTING", "RUNNING", "STOPPING", "EXITED"]
 REDIAL_S = 0.1
 REDIALS = 50
 # Messages, not output: what a worker has to say is little.
+LOG_LINES_PER_S = 1.0
+LOG_LINES_BURST = 20
 MESSAGES_PER_S = 1000.0
 MESSAGES_BURST = 4000
 _OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
@@ -58,7 +61,7 @@ class Owner(Protocol):
         """The worker answers: for the first time, or again after this agent has adopted it."""
 
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
-        """Anything but Hello, Beat, Running and Finished."""
+        """Anything but Hello, Beat, Running, Log and Finished."""
 
     def on_output(self, worker: Worker, stream: int, offset: int, data: bytes) -> None:
         """Raw output; `offset` is its first byte's."""
@@ -83,7 +86,12 @@ class Worker:
     """See the module. Made by `agent.pool`, in state STARTING, before its process exists."""
 
     def __init__(
-        self, loop: Loop, record: JobRecord, owner: Owner, on_reaped: Callable[[Worker], None]
+        self,
+        loop: Loop,
+        record: JobRecord,
+        owner: Owner,
+        on_reaped: Callable[[Worker], None],
+        on_log: Callable[[Worker, Log], None],
     ) -> None:
         self.record = record
         self.owner = owner
@@ -99,6 +107,7 @@ class Worker:
         self.gone: Gone | None = None  # what its owner was told
         self._loop = loop
         self._on_reaped = on_reaped
+        self._on_log = on_log
         self._mailbox: Mailbox | None = None
         self._pidfd: int | None = None
         self._unsent: list[bytes] = []
@@ -108,6 +117,7 @@ class Worker:
         self._redials = 0
         self._is_adopted = False
         self._messages = TokenBucket(loop.clock, MESSAGES_PER_S, MESSAGES_BURST)
+        self.log_lines = TokenBucket(loop.clock, LOG_LINES_PER_S, LOG_LINES_BURST)
 
     @property
     def id(self) -> str:
@@ -286,6 +296,8 @@ class Worker:
                 self.child_pid = message.child_pid
             case Finished():
                 self._on_finished(message.result)
+            case Log():
+                self._on_log(self, message)
             case _:
                 self.owner.on_mail(self, message)
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from agent.disk import Disk
@@ -30,6 +30,9 @@ class ListLog:
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str, dict[str, Any]]] = []
+
+    def write(self, level: str, sentence: str, fields: Mapping[str, Any]) -> None:
+        self.records.append((level, sentence, dict(fields)))
 
     def debug(self, sentence: str, **fields: Any) -> None:
         self.records.append(("debug", sentence, fields))

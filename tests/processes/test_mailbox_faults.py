@@ -24,6 +24,7 @@ from wire.shell import ShellClosed, ShellInput, ShellOutput, ShellStart
 from workers import frames, processes
 from workers.jobs import JobRecord
 from workers.messages import Beat, Dial, End, Finished, Hello, Result, ShellEnded, ToAgent, encode
+from workers.messages import Log as Words
 from workers.queues_posix import bind
 
 Talk = Callable[[socket.socket], None]
@@ -197,6 +198,32 @@ def test_worker_that_speaks_nonsense_is_dropped(place: Endpoint, talk: Talk) -> 
     assert resident_bytes() - before < 4 << 20
     assert UNPICKLED == []
     assert witness.results == []
+
+
+def test_words_of_a_worker_are_in_the_log_under_its_name_and_bounded(place: Endpoint) -> None:
+    """What went wrong in a worker is seen; one that never stops talking fills no disk."""
+    impostor: list[Impostor] = []
+
+    def talk(conn: socket.socket) -> None:
+        conn.sendall(hello(impostor[0].record.job_id))
+        fields = {"msg": "another", "long": "x" * 10_000}
+        for number in range(200):
+            said = Words(level="error", sentence=f"number {number}" + "y" * 500, fields=fields)
+            conn.sendall(frames.message_frame(encode(said)))
+        conn.sendall(frames.message_frame(encode(Finished(result=ShellEnded(reason="exit")))))
+
+    impostor.append(Impostor(place, talk))
+    witness = Witness()
+    worker = place.pool.adopt(impostor[0].record, witness)
+    assert worker is not None
+    place.until(lambda: witness.results)
+    impostor[0].close()
+    lines = [record for record in place.log.records if record[1].startswith("number")]
+    assert 20 <= len(lines) <= 25
+    level, sentence, about = lines[0]
+    assert level == "error" and sentence.startswith("number 0") and len(sentence) <= 200
+    assert about["worker"] == worker.id and len(repr(about)) < 6_000
+    assert witness.mail == []
 
 
 def test_worker_that_ends_in_the_middle_of_a_frame_has_died(place: Endpoint) -> None:
