@@ -18,6 +18,11 @@ VIEW := tests bench docs packaging supervisor.conf pyproject.toml requirements.t
 PYTEST ?= $(CURDIR)/$(BIN)/pytest
 PYTEST_ARGS ?=
 
+# Real processes, several files at once on what may be two cores: what fails beside the others must
+# fail alone, too. A list that is empty runs nothing the second time.
+once_more = { $(1) -n 3 --dist loadfile $(PYTEST_ARGS) $(2) || \
+	{ echo 'once more, one at a time:'; $(1) --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(2); }; }
+
 .PHONY: help lint types imports test test-houses test-processes test-installed soak bench docs demo system node ready clean
 
 help:
@@ -92,10 +97,10 @@ test-houses: ready node
 
 # These mostly wait, for processes and for time to pass: a file at a time on each of a few.
 test-processes: ready node .venv-supervisor-4.2/.ready
-	$(PYTEST) -n 3 --dist loadfile $(PYTEST_ARGS) tests/processes
+	$(call once_more,$(PYTEST),tests/processes)
 
 test-installed: $(INSTALLED) node .venv-supervisor-4.2/.ready
-	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest -n 4 --dist loadfile $(PYTEST_ARGS) --installed tests/system
+	cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed tests/system)
 
 $(INSTALLED): .venv-wheel/.installed
 	@mkdir -p $@

@@ -270,17 +270,15 @@ def _groups(pid: int) -> list[int]:
 
 
 def _bind(listener: socket.socket, path: Path) -> None:
-    """Bind 0600 from the first moment on, whatever the umask."""
+    """Bind 0600 before anybody can connect; the umask would be every thread's."""
     path.unlink(missing_ok=True)
-    before = os.umask(0o177)
     try:
         listener.bind(str(path))
     except OSError as e:
         if "too long" in str(e):
             raise OSError(errno.ENAMETOOLONG, "the path is too long for a socket") from e
         raise
-    finally:
-        os.umask(before)
+    path.chmod(0o600)
 
 
 def _parse(line: bytes) -> tuple[dict[str, Any], str]:

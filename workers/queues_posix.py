@@ -203,11 +203,9 @@ def bind(address: str) -> socket.socket:
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(address)
-        mask = os.umask(0o177)
-        try:
-            sock.bind(address)
-        finally:
-            os.umask(mask)
+        # Nobody can connect before `listen`. Not by the umask: that is every thread's.
+        sock.bind(address)
+        os.chmod(address, 0o600)
         sock.listen(4)
     except OSError as e:
         sock.close()

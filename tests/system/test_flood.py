@@ -116,4 +116,4 @@ def test_command_that_prints_without_end_is_drained_and_stays_small(soak: bool) 
         assert summary["truncated"] is True
         assert outcome["stdout"].startswith("y\ny\n")
         assert summary["stdoutBytes"] > 1_000_000
-        assert vitals.memory(agent.pid) - before <= 4 * MIB
+        assert vitals.memory(agent.pid) - before <= 8 * MIB
