@@ -114,6 +114,8 @@ def test_input_of_ten_megabytes_ends_its_session_alone() -> None:
         hub.wait_for_connection()
         console = Console(hub)
         session, other = console.shell(), console.shell()
+        # A large result first: an agent gives back at its start what a first one needs for good.
+        assert console.run("head -c 1000000 /dev/zero")["result"]["summary"]["code"] == 0
         before = vitals.memory(agent.pid)
         console.type(session, "x" * 10_000_000)
         closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
@@ -122,7 +124,7 @@ def test_input_of_ten_megabytes_ends_its_session_alone() -> None:
         hub.wait_for_output(other, "still\r\n")
         assert len(hub.connections) == 1
         # What it took to look at it is given back.
-        agent.until(lambda: vitals.memory(agent.pid) - before <= 8 * MIB)
+        agent.until(lambda: vitals.memory(agent.pid) - before <= 4 * MIB)
 
 
 def test_storm_of_sizes_reaches_the_program_at_most_twenty_times_a_second(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def test_command_that_prints_without_end_is_drained_and_stays_small(soak: bool) 
     with ScriptedHub() as hub, running_agent(hub.url, CONFIG) as agent:
         hub.wait_for_connection()
         console = Console(hub)
-        assert console.run("true")["result"]["summary"]["code"] == 0
+        # A large result first: an agent gives back at its start what a first one needs for good.
+        assert console.run("head -c 1000000 /dev/zero")["result"]["summary"]["code"] == 0
         before = vitals.memory(agent.pid)
         outcome = console.run("yes", timeoutSec=span_s, timeout=span_s + 30)["result"]
         summary = outcome["summary"]
@@ -116,4 +117,4 @@ def test_command_that_prints_without_end_is_drained_and_stays_small(soak: bool) 
         assert summary["truncated"] is True
         assert outcome["stdout"].startswith("y\ny\n")
         assert summary["stdoutBytes"] > 1_000_000
-        assert vitals.memory(agent.pid) - before <= 8 * MIB
+        assert vitals.memory(agent.pid) - before <= 4 * MIB
