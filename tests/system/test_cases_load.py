@@ -113,9 +113,11 @@ def test_input_of_ten_megabytes_ends_its_session_alone() -> None:
     with ScriptedHub() as hub, running_agent(hub.url, CONFIG) as agent:
         hub.wait_for_connection()
         console = Console(hub)
-        session, other = console.shell(), console.shell()
-        # A large result first: an agent gives back at its start what a first one needs for good.
-        assert console.run("head -c 1000000 /dev/zero")["result"]["summary"]["code"] == 0
+        first, session, other = console.shell(), console.shell(), console.shell()
+        # The first one takes what an agent gave back at its start; the second must add nothing.
+        console.type(first, "x" * 10_000_000)
+        closed = hub.wait_for("shell_closed", session=first, timeout=20).payload
+        assert closed["reason"] == "too_large"
         before = vitals.memory(agent.pid)
         console.type(session, "x" * 10_000_000)
         closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
