@@ -1,8 +1,8 @@
-"""Sizes, windows and steps that both ends of the live link must agree on.
+"""Sizes, windows and steps that both ends of a link must agree on.
 
 Only figures that show on the wire stand here. Units are in the names.
 
-Source: contract 1.1, 1.2, 1.4, 1.5 and 1.7; the shared constants of the fault cases.
+Source: contract 1.1, 1.2, 1.4, 1.5, 1.7 and part 2; the shared constants of the fault cases.
 """
 
 from __future__ import annotations
@@ -55,6 +55,26 @@ BACKUP_SAMPLES = 25
 BACKUP_PROGRESS_MIN_GAP_S = 1.0
 BACKUP_PROGRESS_MAX_GAP_S = 2.0
 JOB_ID_KEPT_S = 7 * 24 * 3600
+
+# The heartbeat link: sizes of a body as JSON, and how many of each a beat may carry.
+MAX_BODY_BYTES = 64 * KIB
+MAX_BEAT_BYTES = 4 * MIB
+MAX_PEM_CHARS = 32 * KIB
+MAX_INVENTORY_BYTES = 2 * MIB
+BEAT_METRICS = 200
+BEAT_RESULTS = 100
+BEAT_COMMANDS = 50
+METRICS_KEPT = 1000  # newest, through an outage
+MAX_SUMMARY_BYTES = 16 * KIB  # a larger result goes up as an artifact
+MAX_ARTIFACT_BYTES = 64 * MIB
+BEAT_INTERVAL_S = 60.0
+BEAT_INTERVAL_MIN_S = 1.0
+BEAT_INTERVAL_MAX_S = 3600.0
+COMMAND_LEASE_S = 60.0
+COMMAND_ID_KEPT_S = 7 * 24 * 3600
+ENROLMENT_RETRY_S = 600  # how long a lost reply can be had again
+RENEW_AFTER = 2 / 3  # of a certificate's life
+RENEWED_OVERLAP_S = 24 * 3600  # how long the certificate before stays valid
 
 
 def event_limit(max_payload: int | None) -> int:
