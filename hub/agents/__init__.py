@@ -1,0 +1,1 @@
+"""Machines: assets, their agents, and the live links to them."""

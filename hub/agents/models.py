@@ -1,0 +1,63 @@
+"""Assets and agents.
+
+Rules: an asset is a machine that a tenant knows and keeps its id through re-enrolment; an agent is
+its current credential. `client_id` names the agent on the live link and is unique over all
+tenants; the HMAC secret is sealed with the keyring (owner `agent:<id>`). Columns of the asset that
+lists filter and sort by are kept up to date by whoever learns of a change.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from hub.db.tables import ID_CHARS, Table, TenantOwned
+
+
+class Asset(TenantOwned, Table):
+    """A machine."""
+
+    __tablename__ = "assets"
+    __table_args__ = (
+        Index("ix_assets_name", "tenant_id", "name", "id"),
+        Index("ix_assets_presence", "tenant_id", "presence", "id"),
+        Index("ix_assets_seen", "tenant_id", "seen_ms", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    machine_id: Mapped[str | None] = mapped_column(String(128), index=True)
+    tags: Mapped[list[str]] = mapped_column(default=list)
+    platform: Mapped[str | None] = mapped_column(String(64))
+    release: Mapped[str | None] = mapped_column(String(128))
+    arch: Mapped[str | None] = mapped_column(String(32))
+    agent_version: Mapped[str | None] = mapped_column(String(64))
+    presence: Mapped[str] = mapped_column(String(16), default="offline")
+    """`online`, `stale`, `offline` or `conflict`."""
+    presence_since_ms: Mapped[int | None]
+    seen_ms: Mapped[int | None]
+    rtt_ms: Mapped[float | None]
+    sample: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The newest telemetry, as `stats` has it."""
+    last_backup_ms: Mapped[int | None]
+    last_backup_ok: Mapped[bool | None]
+    created_ms: Mapped[int]
+    deleted_ms: Mapped[int | None]
+
+
+class Agent(TenantOwned, Table):
+    """A machine's credential."""
+
+    __tablename__ = "agents"
+
+    id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
+    asset_id: Mapped[str] = mapped_column(ForeignKey("assets.id"), index=True)
+    client_id: Mapped[str] = mapped_column(String(128), unique=True)
+    state: Mapped[str] = mapped_column(String(16))
+    """`pending`, `active`, `revoked` or `replaced`."""
+    secret_sealed: Mapped[str]
+    created_ms: Mapped[int]
+    approved_ms: Mapped[int | None]
+    revoked_ms: Mapped[int | None]

@@ -1,0 +1,79 @@
+"""The ASGI application: routes, sockets, errors, in one place to read.
+
+Rules: assembles only. `/healthz` tells that the process answers, `/readyz` that its database does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import PlainTextResponse
+from sqlalchemy import text
+
+from hub import problems
+from hub.assembly import Hub
+from hub.requests import TheHub, public
+from wire import __version__
+
+HELLO = f"""Jackline hub {__version__}
+
+Log in from a terminal:   jackline login --hub URL
+The API:                  /openapi.json
+"""
+
+router = APIRouter()
+
+
+def build(hub: Hub) -> FastAPI:
+    """Return the application of a hub."""
+    app = FastAPI(
+        title="Jackline hub",
+        version=__version__,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses={"4XX": {"description": "a problem, RFC 9457"}},
+    )
+    app.state.hub = hub
+    problems.install(app)
+    for one in routers():
+        app.include_router(one)
+    return app
+
+
+def routers() -> list[APIRouter]:
+    """Return every family's routes."""
+    return [router]
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    hub: Hub = app.state.hub
+    await hub.start()
+    yield
+    await hub.stop()
+
+
+@router.get("/", response_class=PlainTextResponse, dependencies=[public()])
+async def hello() -> str:
+    """Say what this is and how to log in."""
+    return HELLO
+
+
+@router.get("/healthz", response_class=PlainTextResponse, dependencies=[public()])
+async def healthz() -> str:
+    """Tell that the process answers."""
+    return "ok\n"
+
+
+@router.get("/readyz", response_class=PlainTextResponse, dependencies=[public()])
+async def readyz(hub: TheHub) -> str:
+    """Tell that the database answers.
+
+    Raises:
+        UnavailableError: it does not.
+    """
+    await hub.database.read(None, lambda session: session.execute(text("SELECT 1")).one())
+    return "ok\n"

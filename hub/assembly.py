@@ -1,0 +1,52 @@
+"""The parts of one hub, put together: start-up code alone, without a branch.
+
+Rules: every service gets what it needs from here; nothing is global. `Hub.start` and `Hub.stop` run
+on the server's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from hub.db.database import Database
+from hub.keyring import Keyring
+from hub.settings import HubSettings
+
+
+class Hub:
+    """One hub: its settings, keys, database, and the services over them."""
+
+    def __init__(self, settings: HubSettings, keyring: Keyring, database: Database) -> None:
+        self.settings = settings
+        self.keyring = keyring
+        self.database = database
+        self.origins = origins(settings)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def later(self, job: Coroutine[Any, Any, Any]) -> None:
+        """Run something on the side until it ends or the hub stops."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def start(self) -> None:
+        """Begin what runs by itself."""
+
+    async def stop(self) -> None:
+        """End what runs by itself, then the database."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.database.close()
+
+
+def origins(settings: HubSettings) -> frozenset[str]:
+    """Return the origins that a browser's request may come from."""
+    scheme = "https" if settings.tls_cert_file else "http"
+    local = {settings.host, "localhost", "127.0.0.1", "[::1]"}
+    found = {f"{scheme}://{host}:{settings.port}" for host in local}
+    if settings.public_url:
+        found.add(settings.public_url.rstrip("/"))
+    return frozenset(found)

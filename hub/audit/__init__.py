@@ -1,0 +1,1 @@
+"""What was asked, what was refused, what came of it."""

@@ -1,0 +1,1 @@
+"""The hub's own command line, `jackline hub …`, and what the operators' words share."""

@@ -1,0 +1,1 @@
+"""The database: tables' base, units of work in threads, migrations."""

@@ -1,0 +1,192 @@
+"""Units of work: plain functions over a `Session`, run in threads, each scoped to a tenant.
+
+Rules: `await database.write(tenant, work, *args)` returns after the commit, or raises and nothing
+of it is saved. SQLite has one writer thread: it takes all units that have gathered, gives each a
+savepoint, and commits once; so a unit must be short and must not wait for anything. PostgreSQL
+runs every unit in its own transaction. `tenant` None is the system's own scope: all tenants.
+Objects leave a session detached (`expire_on_commit=False`), so they may be read afterwards.
+Source: ADR 0012.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import sqlalchemy.exc
+from sqlalchemy.orm import Session
+
+from hub.db.engines import Engines, open_engines
+from hub.db.tenancy import scope
+from hub.errors import StorageFullError, UnavailableError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_BATCH = 256
+READERS = 4
+
+
+class _Unit(NamedTuple):
+    tenant: str | None
+    work: Callable[[Session], Any]
+    done: Future[Any]
+
+
+class Database:
+    """One database, opened. Close it to end its threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engines: Engines = open_engines(url, READERS)
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
+        self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        if self._engines.has_one_writer:
+            self._writer = threading.Thread(target=self._write_forever, name="db-write")
+            self._writer.start()
+
+    @property
+    def engines(self) -> Engines:
+        """Return the engines, for migrations and checks."""
+        return self._engines
+
+    async def read(
+        self,
+        tenant: str | None,
+        work: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a unit that changes nothing.
+
+        Args:
+            tenant: whose rows it sees; None: everybody's.
+            work: called with a session, then `args`.
+
+        Raises:
+            UnavailableError: the database does not answer.
+            HubError: whatever `work` raises.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._pool, self.read_now, tenant, lambda session: work(session, *args, **kwargs)
+        )
+
+    async def write(
+        self,
+        tenant: str | None,
+        work: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a unit and commit it.
+
+        Raises:
+            UnavailableError: the database does not answer; StorageFullError: its disk is full.
+            HubError: whatever `work` raises; nothing of it is saved then.
+        """
+        future = self._submit(tenant, lambda session: work(session, *args, **kwargs))
+        result: T = await asyncio.wrap_future(future)
+        return result
+
+    def write_now(self, tenant: str | None, work: Callable[[Session], T]) -> T:
+        """Run a unit and commit it, from a thread that may wait: the command line's way."""
+        result: T = self._submit(tenant, work).result()
+        return result
+
+    def read_now(self, tenant: str | None, work: Callable[[Session], T]) -> T:
+        """Run a unit that changes nothing, in this thread."""
+        try:
+            with Session(self._engines.reader, expire_on_commit=False) as session:
+                scope(session, tenant)
+                return work(session)
+        except sqlalchemy.exc.DBAPIError as error:
+            raise foreign(error) from error
+
+    def close(self) -> None:
+        """Finish what was submitted, then end the threads."""
+        if self._writer is not None:
+            self._units.put(None)
+            self._writer.join()
+        self._pool.shutdown()
+        self._engines.dispose()
+
+    def _submit(self, tenant: str | None, work: Callable[[Session], T]) -> Future[T]:
+        if self._writer is None:
+            return self._pool.submit(self._write_alone, tenant, work)
+        unit = _Unit(tenant, work, Future())
+        self._units.put(unit)
+        return unit.done
+
+    def _write_alone(self, tenant: str | None, work: Callable[[Session], T]) -> T:
+        try:
+            with Session(self._engines.writer, expire_on_commit=False) as session:
+                scope(session, tenant)
+                result = work(session)
+                session.commit()
+                return result
+        except sqlalchemy.exc.DBAPIError as error:
+            raise foreign(error) from error
+
+    def _write_forever(self) -> None:
+        while (unit := self._units.get()) is not None:
+            batch = [unit, *self._gathered()]
+            ended = batch[-1] is None
+            self._write_batch([one for one in batch if one is not None])
+            if ended:
+                return
+
+    def _gathered(self) -> list[_Unit | None]:
+        found: list[_Unit | None] = []
+        while len(found) < MAX_BATCH - 1:
+            try:
+                found.append(self._units.get_nowait())
+            except queue.Empty:
+                break
+            if found[-1] is None:
+                break
+        return found
+
+    def _write_batch(self, batch: list[_Unit]) -> None:
+        """Run units, commit once, then tell each: nobody hears of a success before the commit."""
+        results: list[tuple[_Unit, Any]] = []
+        try:
+            with Session(self._engines.writer, expire_on_commit=False) as session:
+                for unit in batch:
+                    try:
+                        results.append((unit, self._run(session, unit)))
+                    except BaseException as error:  # noqa: BLE001  (it belongs to who submitted it)
+                        unit.done.set_exception(_foreign_or_same(error))
+                session.commit()
+        except Exception as error:  # noqa: BLE001  (the commit failed: so has every unit)
+            for unit, _ in results:
+                unit.done.set_exception(_foreign_or_same(error))
+            return
+        for unit, result in results:
+            unit.done.set_result(result)
+
+    def _run(self, session: Session, unit: _Unit) -> Any:
+        with session.begin_nested():
+            scope(session, unit.tenant)
+            result = unit.work(session)
+        session.expunge_all()
+        return result
+
+
+def _foreign_or_same(error: BaseException) -> BaseException:
+    return foreign(error) if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+
+
+def foreign(error: sqlalchemy.exc.DBAPIError) -> Exception:
+    """Turn a database's error into ours, without its SQL; what is a fault of ours stays itself."""
+    text = str(error.orig).lower()
+    if "full" in text or "no space" in text:
+        return StorageFullError("the hub's database cannot grow: free space on its disk")
+    if isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
+        return UnavailableError("the hub's database does not answer; try again")
+    return error

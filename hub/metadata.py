@@ -1,0 +1,14 @@
+"""Every table of the hub, gathered: what migrations and checks compare with.
+
+Rule: a family's `models` is imported here, or its tables do not exist.
+"""
+
+from __future__ import annotations
+
+from hub.agents import models as agents
+from hub.audit import models as audit
+from hub.db.tables import Table
+from hub.operators import models as operators
+
+FAMILIES = (agents, audit, operators)
+METADATA = Table.metadata

@@ -1,0 +1,89 @@
+"""From what a request carries to a `Principal`: sessions and API tokens.
+
+Rules: a token's text is looked up by its SHA-256 alone; a wrong checksum is never looked up.
+Disabled users and tenants, revoked and expired logins are nobody. The role is the lesser of the
+login's and the user's.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from hub import tokens
+from hub.authorize import RANK, Principal, Role
+from hub.clock import now_ms
+from hub.db.rows import affected
+from hub.ids import new_id
+from hub.operators.models import Login, Tenant, User
+
+SESSION_PREFIX = "jls"
+TOKEN_PREFIX = "jlt"
+SESSION_TTL_MS = 12 * 3600 * 1000
+COOKIE = "jackline_session"
+
+
+def find_principal(session: Session, text: str, address: str | None) -> Principal | None:
+    """Return whose credential a text is, or None."""
+    if not any(tokens.is_token(prefix, text) for prefix in (SESSION_PREFIX, TOKEN_PREFIX)):
+        return None
+    found = session.execute(
+        select(Login, User)
+        .join(User, User.id == Login.user_id)
+        .join(Tenant, Tenant.id == User.tenant_id)
+        .where(Login.digest == tokens.digest(text), Login.revoked_ms.is_(None))
+        .where(User.disabled_ms.is_(None), Tenant.disabled_ms.is_(None))
+    ).first()
+    if found is None:
+        return None
+    login, user = found
+    if login.expires_ms is not None and login.expires_ms <= now_ms():
+        return None
+    role = min(Role(login.role), Role(user.role), key=RANK.__getitem__)
+    return Principal("user", user.id, user.name, user.tenant_id, role, login.id, address)
+
+
+def issue(
+    session: Session,
+    user: User,
+    kind: str,
+    *,
+    role: Role | None = None,
+    label: str = "",
+    ttl_ms: int | None = SESSION_TTL_MS,
+) -> tuple[Login, str]:
+    """Make a login for a user.
+
+    Args:
+        kind: `session` or `token`.
+        role: the most it may do; default: the user's own.
+        ttl_ms: None: until it is revoked.
+
+    Returns:
+        the row, and the text that is shown once.
+    """
+    text = tokens.make(SESSION_PREFIX if kind == "session" else TOKEN_PREFIX)
+    login = Login(
+        id=new_id(),
+        tenant_id=user.tenant_id,
+        user_id=user.id,
+        kind=kind,
+        label=label,
+        role=role or user.role,
+        digest=tokens.digest(text),
+        created_ms=now_ms(),
+        expires_ms=None if ttl_ms is None else now_ms() + ttl_ms,
+    )
+    session.add(login)
+    session.flush()
+    return login, text
+
+
+def revoke(session: Session, login_id: str) -> bool:
+    """End a login; tell whether it was still good."""
+    changed = (
+        update(Login)
+        .where(Login.id == login_id, Login.revoked_ms.is_(None))
+        .values(revoked_ms=now_ms())
+    )
+    return affected(session, changed) == 1

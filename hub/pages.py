@@ -1,0 +1,80 @@
+"""Keyset pages: `?limit=&cursor=`, and `{items, next}` back.
+
+Rules: a cursor is the last row's sort key and id, in base64 of JSON; it is opaque to callers and
+worth nothing to a forger, since every query is narrowed to the caller's tenant anyway.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel
+from sqlalchemy import Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from hub.errors import BadRequestError
+
+MAX_LIMIT = 200
+T = TypeVar("T")
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
+Cursor = Annotated[str | None, Query(max_length=1024)]
+
+
+class Page(BaseModel, Generic[T]):
+    """One page; `next` is the cursor of the page behind it, None at the end."""
+
+    items: list[T]
+    next: str | None = None
+
+
+def fetch(
+    session: Session,
+    query: Select[Any],
+    keys: tuple[InstrumentedAttribute[Any], ...],
+    limit: int,
+    cursor: str | None,
+    *,
+    descending: bool = False,
+) -> tuple[list[Any], str | None]:
+    """Fetch one page of a query of ORM rows.
+
+    Args:
+        query: selects the rows, without an order.
+        keys: what to sort by; the last one unique, none of them nullable.
+        limit: how many rows.
+        cursor: from the page before.
+
+    Returns:
+        the rows, and the next cursor.
+
+    Raises:
+        BadRequestError: `bad_cursor`.
+    """
+    if cursor:
+        after = tuple_(*keys)
+        seen = tuple_(*_read(cursor, len(keys)))
+        query = query.where(after < seen if descending else after > seen)
+    order = [key.desc() if descending else key.asc() for key in keys]
+    rows = list(session.scalars(query.order_by(*order).limit(limit + 1)))
+    if len(rows) <= limit:
+        return rows, None
+    rows = rows[:limit]
+    return rows, _write([getattr(rows[-1], key.key) for key in keys])
+
+
+def _write(values: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+def _read(cursor: str, count: int) -> list[Any]:
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except ValueError as error:
+        raise BadRequestError("cursor: take it from the page before", code="bad_cursor") from error
+    is_plain = isinstance(values, list) and all(isinstance(v, str | int | float) for v in values)
+    if not is_plain or len(values) != count:
+        raise BadRequestError("cursor: take it from the page before", code="bad_cursor")
+    return list(values)
