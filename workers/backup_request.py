@@ -12,7 +12,8 @@ import ipaddress
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from workers.errors import BackupError
 
@@ -32,8 +33,7 @@ _NEVER_ITSELF = "/ /home /opt /root /run /srv /tmp /usr /usr/local /var /var/lib
 OWN_NAME = ".jackline"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request as understood: blank fields are None, 22 is the absent port."""
 
     sources: tuple[str, ...]

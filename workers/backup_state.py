@@ -8,11 +8,12 @@ is an interrupted run. Rules: replaced by rename; synced only where a run begins
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from workers import processes
 
@@ -29,8 +30,8 @@ def read(folder: Path) -> dict[str, Any]:
     A run whose process is gone without having said so is `interrupted`.
     """
     try:
-        said = json.loads((folder / RUN).read_bytes())
-    except (OSError, ValueError):
+        said = msgspec.json.decode((folder / RUN).read_bytes())
+    except (OSError, msgspec.MsgspecError):
         return {"state": "never"}
     if not isinstance(said, dict):
         return {"state": "never"}
@@ -53,7 +54,7 @@ def write(folder: Path, said: dict[str, Any], *, durable: bool = False) -> None:
     with contextlib.suppress(OSError):
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(fd, json.dumps(said).encode())
+            os.write(fd, msgspec.json.encode(said))
             if durable:
                 os.fsync(fd)
         finally:
@@ -75,7 +76,7 @@ def add_history(folder: Path, said: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         fd = os.open(folder / HISTORY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(fd, json.dumps(said).encode() + b"\n")
+            os.write(fd, msgspec.json.encode(said) + b"\n")
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -89,8 +90,8 @@ def history(folder: Path) -> list[dict[str, Any]]:
     except OSError:
         return found
     for line in lines:
-        with contextlib.suppress(ValueError):
-            said = json.loads(line)
+        with contextlib.suppress(msgspec.MsgspecError):
+            said = msgspec.json.decode(line)
             if isinstance(said, dict):
                 found.append(said)
     return found

@@ -289,7 +289,7 @@ class Office:
 
 
 def run(argv: list[str]) -> int:
-    """Entry point of `jackline _worker STATE_DIR`: a worker without a zygote.
+    """Work as `jackline _worker STATE_DIR`, a worker without a zygote, and return the exit code.
 
     The Spawn request comes on standard input, so that the token is in no argument; a line on
     standard output says that the worker listens.

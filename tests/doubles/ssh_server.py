@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.facilities import require
@@ -22,9 +23,14 @@ def free_port() -> int:
 
 
 class SshServer:
-    """Runs in the foreground below us; `force` replaces every command that a client asks for."""
+    """Runs in the foreground below us.
 
-    def __init__(self, folder: Path, force: str | None = None) -> None:
+    Args:
+        force: replaces every command that a client asks for.
+        more: further lines of its configuration.
+    """
+
+    def __init__(self, folder: Path, force: str | None = None, more: Sequence[str] = ()) -> None:
         sshd, keygen = require("sshd"), require("ssh-keygen")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -52,14 +58,21 @@ class SshServer:
             "PidFile none",
             "UsePAM no",
             "MaxStartups 100",
-            f"SetEnv PATH={os.environ['PATH']}",
+            # The level: bash then leaves out ~/.bashrc, which is not what is tested or measured.
+            f"SetEnv PATH={os.environ['PATH']} SHLVL=2",
         ]
         if force:
             lines.append(f"ForceCommand {force}")
+        lines.extend(more)
         (folder / "sshd_config").write_text("\n".join(lines) + "\n")
         self._argv = [sshd, "-D", "-e", "-f", str(folder / "sshd_config")]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
+
+    @property
+    def logins(self) -> int:
+        """How often anybody has logged in."""
+        return (self.folder / "log").read_text().count("Accepted publickey")
 
     def trust(self, key: str) -> None:
         """Let the client's known_hosts hold this key for us: `host` is right, `other` is not."""

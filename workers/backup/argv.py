@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from workers.backup.itemize import OUT_FORMAT
 from workers.backup.versions import Version
@@ -23,8 +24,7 @@ PARTIAL_DIR = ".jackline-partial"
 _CONNECT_S = 20
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(msgspec.Struct, frozen=True):
     """What both ends of a transfer can do; `checksum` None: the old rsync's only one, md5."""
 
     acls: bool
@@ -40,8 +40,7 @@ class Features:
 NOTHING = Features(acls=False, xattrs=False, hard_links=False, checksum=None)
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """One rsync. One of `source` and `dest` is `./`; the other may be remote.
 
     `link_dests`: absolute paths at the destination (relative ones a dry run would not find);
@@ -114,8 +113,13 @@ def rsync_argv(
     return [*argv, "--", transfer.source, transfer.dest]
 
 
-def ssh_argv(ssh: str, job: BackupJob, known_hosts: Sequence[str]) -> list[str]:
+def ssh_argv(
+    ssh: str, job: BackupJob, known_hosts: Sequence[str], shared: Sequence[str] = ()
+) -> list[str]:
     """Return ssh and its options, without the host.
+
+    Args:
+        shared: options that make it use a connection that is there (the first value counts).
 
     Raises:
         BackupError: `ssh_config`: a file's name cannot be handed over.
@@ -139,7 +143,7 @@ def ssh_argv(ssh: str, job: BackupJob, known_hosts: Sequence[str]) -> list[str]:
         "ServerAliveCountMax": "4",
         "LogLevel": "ERROR",
     }
-    argv = [ssh, "-T", "-F", job.config_file or "/dev/null"]
+    argv = [ssh, "-T", *shared, "-F", job.config_file or "/dev/null"]
     argv += [f"-o{name}={value}" for name, value in options.items()]
     if job.identity_file:
         argv += ["-i", job.identity_file, "-oIdentitiesOnly=yes"]

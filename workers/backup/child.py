@@ -51,13 +51,14 @@ class Child:
         on_output: Output,
         on_error: Output,
         stdout: int | None = None,
+        stdin: int | None = None,
     ) -> None:
         self.on_ended: Callable[[int], object] = lambda _code: None
         self._loop = loop
         self._code: int | None = None
         self._is_told = False
         self._takers: dict[int, Output] = {}
-        self.pid = self._spawn(argv, env, on_output, on_error, stdout)
+        self.pid = self._spawn(argv, env, on_output, on_error, stdout, stdin)
         reaper.watch(self.pid, self._on_exit)
         for fd in self._takers:
             loop.set_reader(fd, lambda fd=fd: self._on_readable(fd))  # type: ignore[misc]
@@ -75,9 +76,12 @@ class Child:
         on_output: Output,
         on_error: Output,
         stdout: int | None,
+        stdin: int | None,
     ) -> int:
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            if stdin is None
+            else (os.POSIX_SPAWN_DUP2, stdin, 0)
         ]
         theirs: list[int] = []
         try:

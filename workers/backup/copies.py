@@ -9,8 +9,9 @@ import sys
 
 assert sys.platform != "win32"
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from workers import backup_state
 from workers.backup import manifest
@@ -18,8 +19,7 @@ from workers.backup.ground import Ground
 from workers.errors import BackupError
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(msgspec.Struct, frozen=True):
     """One copy: `snapshot` None in a mirror; `manifest` None where none is known."""
 
     snapshot: str | None

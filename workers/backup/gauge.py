@@ -14,7 +14,7 @@ import contextlib
 import os
 
 from workers.backup import itemize
-from workers.backup.itemize import Item
+from workers.backup.itemize import Item, Row
 from workers.backup.meter import Progress
 from workers.backup.sources import Source
 from workers.loop import now_s
@@ -55,6 +55,15 @@ class Gauge:
         self._still_bytes = self._carried = 0
         self._seen = 0
         self.files = self._base_files
+
+    def rows(self, rows: list[Row]) -> None:
+        """Take note of regular files that are done."""
+        if not rows:
+            return
+        self._seen += len(rows)
+        self.files = self._base_files + self._seen
+        self.file = rows[-1][5]
+        self._still_bytes += sum(int(row[1]) for row in rows if row[0][0] not in b"<>")
 
     def item(self, item: Item) -> None:
         """Take note of one file that is done."""

@@ -18,7 +18,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from workers.errors import BackupError
 
@@ -31,8 +32,7 @@ STAR, CROSS, ANY, SLASH = "star", "cross", "any", "slash"
 _SPECIAL = b"*?[\\"
 
 
-@dataclass(frozen=True)
-class OneOf:
+class OneOf(msgspec.Struct, frozen=True):
     """A bracket: byte ranges, maybe negated."""
 
     ranges: tuple[tuple[int, int], ...]
@@ -48,8 +48,7 @@ Token = int | str | OneOf
 Pattern = tuple[Token, ...]
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One thing that is left out: `anchored` at the source, or a name anywhere below it."""
 
     pattern: Pattern

@@ -9,14 +9,15 @@ import sys
 
 assert sys.platform != "win32"
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from workers import backup_request
 from workers.backup import argv, globs, sources, versions
 from workers.backup.argv import NOTHING, Features, Transfer
-from workers.backup.itemize import Line, Lines
+from workers.backup.itemize import Batch, Lines
 from workers.backup.outcomes import Words
 from workers.backup.sources import Source
 from workers.backup.steps import Job
@@ -29,19 +30,18 @@ from workers.backup_request import Request
 from workers.messages_backup import BackupJob, BackupSpec
 
 FILTERS = "filters"
-LineTaker = Callable[[Iterable[Line]], object]
+BatchTaker = Callable[[Batch], object]
 PLAIN = "no-attributes"  # there once the destination has refused ACLs or attributes
 
 
-@dataclass
-class Ground:
+class Ground(msgspec.Struct):
     """See the module. `folder`: the plan's own in the state directory."""
 
     spec: BackupSpec
     tools: Tools
     folder: Path
-    sources: list[Source] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    sources: list[Source] = []
+    notes: list[str] = []
     version: Version = UNKNOWN
     features: Features = NOTHING
     _target: Target | None = None
@@ -97,7 +97,7 @@ class Ground:
         warning = versions.warning(self.version, there)
         if warning:
             package = yield from self.tools.package_version()
-            self.version = replace(self.version, package=package)
+            self.version = msgspec.structs.replace(self.version, package=package)
             self.notes.append(f"{warning} (package {package or 'unknown'})")
         self._drop_attributes()
 
@@ -120,7 +120,7 @@ class Ground:
         ]
         if lost:
             self.notes.append(f"the destination cannot keep {' and '.join(lost)}: left out")
-        self.features = replace(self.features, acls=acls, xattrs=xattrs)
+        self.features = msgspec.structs.replace(self.features, acls=acls, xattrs=xattrs)
 
     def drop_unfinished(self) -> Job[None]:
         """Make room: the disk was full, so what was broken off is not worth its space."""
@@ -155,7 +155,7 @@ class Ground:
         return str(path)
 
     def rsync(
-        self, transfer: Transfer, on_line: LineTaker, *, dry_run: bool
+        self, transfer: Transfer, on_batch: BatchTaker, *, dry_run: bool
     ) -> Job[tuple[int, Words]]:
         """Run one rsync in the present working directory; return its code and last words."""
         words = argv.rsync_argv(
@@ -169,14 +169,15 @@ class Ground:
         lines, said = Lines(), Words()
 
         def take(chunk: bytes) -> None:
-            on_line(lines.feed(chunk))
+            on_batch(lines.feed(chunk))
 
         code: int = yield self.tools.start(words, take, said.feed)
-        on_line(lines.end())
+        on_batch(lines.end())
         said.end()
         return code, said
 
     def close(self) -> None:
         """Close what was opened."""
+        self.tools.close()
         for source in self.sources:
             source.close()

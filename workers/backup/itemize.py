@@ -2,7 +2,9 @@
 
 The format is our own (`OUT_FORMAT`), control characters in names stay escaped by rsync, so a line
 is a line whatever a name holds. Rules: total; a line that is none of ours is counted, never
-trusted; a line is cut at 64 KiB; runs once for each file of a million, so it is written for speed.
+trusted; a line is cut at 64 KiB. Runs once for each file of a million beside an rsync that takes
+15 us for one: so the lines of regular files come as bare rows, a chunk of them taken apart by one
+regular expression (2 us a file where one object and one call for each were 10).
 Source: rsync(1), `--out-format`, `--itemize-changes`, `--info=progress2`.
 """
 
@@ -10,12 +12,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 # No name holds two slashes in a row: they end it, before where a link points.
 OUT_FORMAT = "%i|%l|%C|%M|%B|%n//%L"
 MAX_LINE_BYTES = 64 << 10
 
+# change, size, checksum, mtime, mode, name, and nothing: of a regular file that is no further name
+# of another one.
+Row: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+_ROWS = re.compile(
+    rb"([<>.ch]f.{9})\|([0-9]{1,18})\|(?:([0-9a-f]+)| *)\|([^|\n]*)\|([^|\n]*)\|(.*)//\n|(.+)\n?|\n"
+)
+_MAX_DIGITS = 18
 _FIRST = frozenset(b"<>ch.*")
 _HARD = ord("h")
 _LINK = ord("L")
@@ -72,6 +81,24 @@ class Meter(NamedTuple):
 Line = Item | Skipped | Meter
 
 
+class Batch(NamedTuple):
+    """What a chunk said: regular files, and all else; each in rsync's order."""
+
+    files: list[Row]
+    others: list[Line]
+
+    def lines(self) -> Iterator[Line]:
+        """Yield everything as lines, for those who need no speed."""
+        yield from map(item_of, self.files)
+        yield from self.others
+
+
+def item_of(row: Row) -> Item:
+    """Return a row as an item."""
+    change, size, checksum, mtime, mode, name, _ = row
+    return Item(change, int(size), checksum, mtime, mode, name)
+
+
 class Lines:
     """Turns chunks of output into what they say."""
 
@@ -79,26 +106,30 @@ class Lines:
         self._rest = b""
         self.unknown = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Line]:
-        """Yield what whole lines say; a progress line ends with a carriage return."""
-        pieces = (self._rest + chunk).replace(b"\r", b"\n").split(b"\n")
-        self._rest = pieces.pop()
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._rest = b""
+    def feed(self, chunk: bytes) -> Batch:
+        """Return what whole lines say; a progress line ends with a carriage return."""
+        whole, end, rest = (self._rest + chunk).replace(b"\r", b"\n").rpartition(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            rest = b""
             self.unknown += 1
-        for piece in pieces:
-            line = self._parse(piece)
-            if line is not None:
-                yield line
+        self._rest = rest
+        rows: list[Row] = _ROWS.findall(whole + end)
+        files = [row for row in rows if row[0]]
+        if len(files) == len(rows):
+            return Batch(files, [])
+        parsed = [self._parse(row[6]) for row in rows if row[6]]
+        return Batch(files, [line for line in parsed if line is not None])
 
-    def end(self) -> Iterator[Line]:
-        """Yield what a last line without its end says."""
-        yield from self.feed(b"\n")
+    def end(self) -> Batch:
+        """Return what a last line without its end says."""
+        return self.feed(b"\n")
 
     def _parse(self, line: bytes) -> Line | None:
         if line[11:12] == b"|" and line[0] in _FIRST:
             try:
                 change, size, checksum, mtime, mode, name = line.split(b"|", 5)
+                if len(size) > _MAX_DIGITS:
+                    raise ValueError
                 target = b""
                 if name.endswith(b"//") and change[0] != _HARD and change[1] != _LINK:
                     name = name[:-2]

@@ -12,10 +12,11 @@ import sys
 assert sys.platform != "win32"
 
 import fcntl
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from workers import processes
 from workers.errors import BackupError
@@ -63,13 +64,13 @@ def take(path: Path, plan_id: str) -> Lock:
         "plan": plan_id,
     }
     os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(me).encode(), 0)
+    os.pwrite(fd, msgspec.json.encode(me), 0)
     return Lock(fd, stale)
 
 
 def _read(fd: int) -> dict[str, Any] | None:
     try:
-        said = json.loads(os.pread(fd, 4096, 0))
-    except (OSError, ValueError):
+        said = msgspec.json.decode(os.pread(fd, 4096, 0))
+    except (OSError, msgspec.MsgspecError):
         return None
     return said if isinstance(said, dict) else None

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from workers.backup.itemize import Item
+from workers.backup.itemize import Item, Row
 
 HEADER = b"#jackline-manifest 1 "
 NONE = b"-"
-_SYNC_LINES = 2_000
 
 
 class Entry(NamedTuple):
@@ -37,19 +36,22 @@ class Earlier:
     """Checksums of an earlier manifest, asked for in about the order that they stand in."""
 
     def __init__(self, path: Path) -> None:
-        self._entries = read(path)
-        self._passed: dict[bytes, Entry] = {}
+        self._rows = _rows(path)
+        self._passed: dict[bytes, list[bytes]] = {}
 
-    def find(self, name: bytes) -> Entry | None:
-        """Return the entry of `name`, once."""
+    def find(self, name: bytes, size: bytes, mtime: bytes) -> bytes | None:
+        """Return the checksum of a regular file that is still the same; each is found once."""
         found = self._passed.pop(name, None)
-        if found is not None:
-            return found
-        for entry in self._entries:
-            if entry.name == name:
-                return entry
-            self._passed[entry.name] = entry
-        return None
+        if found is None:
+            for row in self._rows:
+                if row[5] == name:
+                    found = row
+                    break
+                if row[0] == b"f":
+                    self._passed[row[5]] = row
+        if found is None or found[2] != size or found[3] != mtime or found[4] == NONE:
+            return None
+        return found[4]
 
 
 class Writer:
@@ -68,11 +70,26 @@ class Writer:
         os.chmod(self._open, 0o600)
         self._file.write(HEADER + algorithm.encode() + b"\n")
         self._links: list[tuple[Entry, bytes]] = []
-        self._lines = 0
         self.unknown = 0
 
+    def add_files(self, prefix: bytes, rows: list[Row]) -> None:
+        """Note regular files of the source called `prefix`."""
+        start = prefix + b"/"
+        self._file.writelines(
+            b"f\t%b\t%b\t%b\t%b\t%b%b\n"
+            % (
+                mode,
+                size,
+                mtime,
+                checksum or self._carried(start + name, size, mtime),
+                start,
+                name,
+            )
+            for _, size, checksum, mtime, mode, name, _ in rows
+        )
+
     def add(self, prefix: bytes, item: Item) -> None:
-        """Note one file of the source called `prefix`; directories are not noted."""
+        """Note anything else; directories are not noted."""
         kind = item.kind
         if kind not in (b"f", b"L"):
             return
@@ -83,7 +100,7 @@ class Writer:
                 entry = Entry(kind, item.mode, item.size, item.mtime, NONE, whole)
                 self._links.append((entry, prefix + b"/" + item.target))
                 return
-            checksum = self._carried(whole, item)
+            checksum = self._carried(whole, b"%d" % item.size, item.mtime)
         self._write(Entry(kind, item.mode, item.size, item.mtime, checksum, whole))
 
     def flush(self) -> None:
@@ -118,19 +135,17 @@ class Writer:
             self.unknown += checksum == NONE
             self._write(entry._replace(checksum=checksum))
 
-    def _carried(self, name: bytes, item: Item) -> bytes:
+    def _carried(self, name: bytes, size: bytes, mtime: bytes) -> bytes:
         for earlier in self._earlier:
-            entry = earlier.find(name)
-            if entry is not None and (entry.size, entry.mtime) == (item.size, item.mtime):
-                if entry.checksum != NONE:
-                    return entry.checksum
+            checksum = earlier.find(name, size, mtime)
+            if checksum is not None:
+                return checksum
         self.unknown += 1
         return NONE
 
     def _write(self, entry: Entry) -> None:
         kind, mode, size, mtime, checksum, name = entry
         self._file.write(b"%b\t%b\t%d\t%b\t%b\t%b\n" % (kind, mode, size, mtime, checksum, name))
-        self._lines += 1
 
 
 def algorithm_of(path: Path) -> str | None:
@@ -145,6 +160,11 @@ def algorithm_of(path: Path) -> str | None:
 
 def read(path: Path) -> Iterator[Entry]:
     """Yield the entries; a last line that was broken off, or is none, is left out."""
+    for kind, mode, size, mtime, checksum, name in _rows(path):
+        yield Entry(kind, mode, int(size), mtime, checksum, name)
+
+
+def _rows(path: Path) -> Iterator[list[bytes]]:
     try:
         file = path.open("rb", buffering=256 << 10)
     except OSError:
@@ -155,8 +175,8 @@ def read(path: Path) -> Iterator[Entry]:
         for line in file:
             parts = line.split(b"\t", 5)
             if len(parts) == 6 and line.endswith(b"\n") and parts[2].isdigit():
-                kind, mode, size, mtime, checksum, name = parts
-                yield Entry(kind, mode, int(size), mtime, checksum, name[:-1])
+                parts[5] = parts[5][:-1]
+                yield parts
 
 
 def sync_directory(path: Path) -> None:

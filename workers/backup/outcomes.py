@@ -6,8 +6,9 @@ Pure. Source: rsync(1), "EXIT VALUES"; ssh(1) exit status 255; cases H.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 Verdict = Literal["done", "partial", "again", "failed"]
 MAX_NAMED = 500
@@ -66,11 +67,10 @@ _UNSUPPORTED = re.compile(
 )
 
 
-@dataclass
-class Words:
+class Words(msgspec.Struct):
     """Standard error of one rsync: what it names, as far as it is kept."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: list[str] = []
     total: int = 0
     _rest: bytes = b""
 
@@ -110,8 +110,7 @@ class Words:
         return [line for line in self.lines if not _is_summary(line)]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How one rsync ended."""
 
     verdict: Verdict
@@ -143,4 +142,7 @@ def _with(sentence: str, words: Words) -> str:
 
 
 def _is_summary(line: str) -> bool:
+    # Of a connection that cannot be shared: ssh then makes one of its own.
+    if line.startswith(("mux_client_", "ControlSocket ")):
+        return True
     return line.startswith(("rsync error:", "rsync warning:")) or "IO error encountered" in line

@@ -18,7 +18,7 @@ from typing import Any
 from workers.backup import itemize, outcomes, versions, walk
 from workers.backup.argv import Transfer
 from workers.backup.ground import Ground
-from workers.backup.itemize import Item, Line, Skipped
+from workers.backup.itemize import Batch, Item, Line, Row, Skipped
 from workers.backup.layout import Snapshot
 from workers.backup.sources import Source
 from workers.backup.steps import Job
@@ -28,6 +28,9 @@ SAMPLES = 25
 FOLDERS = 20
 _MAX_FOLDERS = 50_000
 _MAX_NAMED = 200
+_BLANK = b" " * 9
+_NEW = b"+" * 9
+_NO_FOLDER = b"/"  # no name begins with it
 
 
 class Counts:
@@ -46,10 +49,19 @@ class Counts:
         self.errors: list[str] = []
         self.folders: dict[bytes, list[int]] = {}
         self._folder: list[int] = [0, 0]
-        self._folder_key: bytes | None = None
+        self._folder_start = _NO_FOLDER
 
-    def take(self, source: Source, lines: Iterable[Line]) -> None:
-        """Count what some lines say; called with every chunk of a million lines."""
+    def enter_source(self) -> None:
+        """Another source begins: its folders are others."""
+        self._folder_start = _NO_FOLDER
+
+    def take(self, source: Source, batch: Batch) -> None:
+        """Count what a chunk of lines says."""
+        self._count_rows(os.fsencode(source.name), batch.files)
+        self.take_lines(source, batch.others)
+
+    def take_lines(self, source: Source, lines: Iterable[Line]) -> None:
+        """Count what some lines say."""
         prefix = os.fsencode(source.name)
         for line in lines:
             if type(line) is Item:
@@ -62,6 +74,29 @@ class Counts:
                         self.gone.append(shown(prefix, line.name))
             elif type(line) is Skipped:
                 self.skip(source, line)
+
+    def _count_rows(self, prefix: bytes, rows: list[Row]) -> None:
+        """Count regular files; the first few, and changed ones, in full."""
+        room = max(0, SAMPLES - len(self.sample))
+        for row in rows[:room]:
+            self._count(prefix, itemize.item_of(row))
+        for row in rows[room:]:
+            state, size, name = row[0][2:], int(row[1]), row[5]
+            if state == _BLANK:
+                self.unchanged += 1
+            elif state == _NEW:
+                self.new += 1
+                self.moved_bytes += size
+            else:
+                self._count(prefix, itemize.item_of(row))
+                continue
+            self.files += 1
+            self.bytes += size
+            if not name.startswith(self._folder_start):
+                self._enter_folder(prefix, name)
+            folder = self._folder
+            folder[0] += 1
+            folder[1] += size
 
     def _count(self, prefix: bytes, item: Item) -> None:
         size, name, change = item.size, item.name, item.change
@@ -83,16 +118,20 @@ class Counts:
                 self.moved_bytes += size
             if len(self.modified) < SAMPLES:
                 self.modified.append(shown(prefix, name))
-        first = name.find(b"/")
-        second = name.find(b"/", first + 1) if first >= 0 else -1
-        key = prefix + b"/" + name[: second if second >= 0 else max(first, 0)]
-        if key != self._folder_key:
-            if key not in self.folders and len(self.folders) >= _MAX_FOLDERS:
-                key = prefix
-            self._folder = self.folders.setdefault(key, [0, 0])
-            self._folder_key = key
+        if not name.startswith(self._folder_start):
+            self._enter_folder(prefix, name)
         self._folder[0] += 1
         self._folder[1] += size
+
+    def _enter_folder(self, prefix: bytes, name: bytes) -> None:
+        """The folder of a file counts from now on: the first two below the source."""
+        first = name.find(b"/")
+        second = name.find(b"/", first + 1) if first >= 0 else -1
+        self._folder_start = name[: second + 1] if second >= 0 else _NO_FOLDER
+        key = prefix + b"/" + name[: second if second >= 0 else max(first, 0)]
+        if key not in self.folders and len(self.folders) >= _MAX_FOLDERS:
+            key = prefix
+        self._folder = self.folders.setdefault(key, [0, 0])
 
     def skip(self, source: Source, skipped: Skipped) -> None:
         """Count something that is never copied, by what it is."""
@@ -196,8 +235,9 @@ def _plan_source(ground: Ground, source: Source, counts: Counts) -> Job[None]:
     transfer = transfer_of(ground, source, unfinished)
     counts.links_are_new = not transfer.link_dests
     source.enter()
+    counts.enter_source()
     code, words = yield from ground.rsync(
-        transfer, lambda lines: counts.take(source, lines), dry_run=True
+        transfer, lambda batch: counts.take(source, batch), dry_run=True
     )
     outcome = outcomes.judge(code, words)
     if outcome.verdict in ("again", "failed"):

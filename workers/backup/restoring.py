@@ -13,9 +13,9 @@ import sys
 assert sys.platform != "win32"
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from workers import backup_request
 from workers.backup import copies, hooks, outcomes, planning, sources
@@ -23,7 +23,7 @@ from workers.backup.argv import Transfer
 from workers.backup.copies import Copy
 from workers.backup.gauge import Gauge
 from workers.backup.ground import Ground
-from workers.backup.itemize import Item, Line, Meter
+from workers.backup.itemize import Batch, Item, Meter
 from workers.backup.outcomes import Words
 from workers.backup.sources import Source
 from workers.backup.steps import Job
@@ -32,8 +32,7 @@ from workers.errors import BackupError
 MAX_NAMED = 200
 
 
-@dataclass
-class Back:
+class Back(msgspec.Struct):
     """What a restore does or would do."""
 
     files: int = 0
@@ -41,8 +40,8 @@ class Back:
     new: int = 0
     overwrites: int = 0
     unchanged: int = 0
-    named: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    named: list[str] = []
+    failed: list[str] = []
     is_partial: bool = False
 
 
@@ -120,8 +119,8 @@ def _one(
         )
     prefix = os.fsencode(name)
 
-    def take(lines: Iterable[Line]) -> None:
-        for line in lines:
+    def take(batch: Batch) -> None:
+        for line in batch.lines():
             if isinstance(line, Item):
                 if dry_run:
                     _count(back, prefix, line)

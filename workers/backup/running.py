@@ -13,16 +13,17 @@ assert sys.platform != "win32"
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
+
+import msgspec
 
 from workers import backup_state
 from workers.backup import hooks, itemize, layout, lock, orphans, outcomes, planning, pruning
 from workers.backup.gauge import Gauge
 from workers.backup.ground import Ground
-from workers.backup.itemize import Item, Line, Meter, Skipped
+from workers.backup.itemize import Batch, Meter, Skipped
 from workers.backup.layout import Snapshot
 from workers.backup.manifest import Writer
 from workers.backup.outcomes import Outcome, Words
@@ -38,13 +39,12 @@ LONGEST_WAIT_S = 30.0
 MAX_ERRORS = 500
 
 
-@dataclass
-class Tally:
+class Tally(msgspec.Struct):
     """What a run has done."""
 
-    counts: Counts = field(default_factory=Counts)
+    counts: Counts = msgspec.field(default_factory=Counts)
     transferred: int = 0
-    errors: list[str] = field(default_factory=list)
+    errors: list[str] = []
     error_count: int = 0
     is_partial: bool = False
     attempts: int = 0
@@ -193,31 +193,31 @@ class Run:
         self._gauge.begin_source(source)
         transfer = planning.transfer_of(self._ground, source, self._snapshot)
         source.enter()
-        job = self._ground.rsync(transfer, lambda lines: self._take(source, lines), dry_run=False)
+        job = self._ground.rsync(transfer, lambda batch: self._take(source, batch), dry_run=False)
         code, words = yield from job
         self._tally.transferred += self._attempt_bytes
         return code, words
 
-    def _take(self, source: Source, lines: Iterable[Line]) -> None:
+    def _take(self, source: Source, batch: Batch) -> None:
         """Take note of what was done; called with every chunk of a million lines."""
-        prefix, manifest, gauge = os.fsencode(source.name), self._manifest, self._gauge
-        assert manifest is not None
-        for line in lines:
-            kind = type(line)
-            if kind is Item:
-                assert isinstance(line, Item)
-                if line.change[0] == 42:  # *deleting
-                    continue
-                manifest.add(prefix, line)
-                gauge.item(line)
-            elif kind is Meter:
-                assert isinstance(line, Meter)
-                if line.transferred > self._attempt_bytes:
-                    self._attempt_bytes = line.transferred
-                    self._moved_s = now_s()
-                gauge.meter(line.transferred)
+        assert self._manifest is not None
+        prefix = os.fsencode(source.name)
+        self._manifest.add_files(prefix, batch.files)
+        self._gauge.rows(batch.files)
+        for line in batch.others:
+            if isinstance(line, Meter):
+                self._take_meter(line.transferred)
             elif isinstance(line, Skipped):
                 self._tally.counts.skip(source, line)
+            elif not line.is_deletion:
+                self._manifest.add(prefix, line)
+                self._gauge.item(line)
+
+    def _take_meter(self, transferred: int) -> None:
+        if transferred > self._attempt_bytes:
+            self._attempt_bytes = transferred
+            self._moved_s = now_s()
+        self._gauge.meter(transferred)
 
     def _may_wait(self) -> bool:
         """Is the run still within the time that it may go without getting on?"""

@@ -14,15 +14,15 @@ assert sys.platform != "win32"
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from workers import policy_roots
 from workers.backup_request import name_of
 from workers.errors import BackupError
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """One open directory. `path` as asked for; `real` where it leads."""
 
     path: str

@@ -9,9 +9,10 @@ Source: cases H; docs/reference/backup.rst.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from workers.backup.layout import Snapshot
 from workers.backup.steps import Job
@@ -21,8 +22,7 @@ from workers.backup_request import OWN_NAME
 MARKER = "marker"
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """What was found. `version`: of the other end's rsync, None on this machine.
 
     `snapshots`: by the source's name. `is_fresh`: not there yet, or empty.
@@ -34,7 +34,7 @@ class Look:
     version: Version | None = None
     acls: bool = True
     xattrs: bool = True
-    snapshots: dict[str, list[Snapshot]] = field(default_factory=dict)
+    snapshots: dict[str, list[Snapshot]] = {}
     notes: tuple[str, ...] = ()
 
 

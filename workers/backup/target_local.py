@@ -9,7 +9,6 @@ assert sys.platform != "win32"
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from workers.backup.manifest import sync_directory
 from workers.backup.sources import Source
 from workers.backup.steps import Job
 from workers.backup.target import MARKER, Look, own
-from workers.backup.tools import Tools
+from workers.backup.tools import Tools, find_program
 from workers.backup_request import check_place
 from workers.errors import BackupError
 from workers.messages_backup import BackupJob
@@ -95,7 +94,7 @@ class LocalTarget:
             raise BackupError("io_error", f"{home}: {e.strerror}") from e
 
     def remove(self, places: Sequence[str]) -> Job[None]:
-        rm = shutil.which("rm", path="/bin:/usr/bin")
+        rm = find_program("rm", "/bin:/usr/bin")
         paths = [f"{self.root}/{place}" for place in places]
         if not paths or rm is None:
             return

@@ -10,7 +10,6 @@ import sys
 
 assert sys.platform != "win32"
 
-import hashlib
 import os
 import re
 import shlex
@@ -125,6 +124,8 @@ class RemoteTarget:
         return f"{self.root}/{place}"
 
     def lock_file(self) -> Path:
+        import hashlib  # it brings OpenSSL; a local copy does without
+
         target = f"{self._job.user or ''}@{self._host}:{self._job.port or 22}:{self.root}"
         return self._locks / hashlib.sha256(target.encode()).hexdigest()[:32]
 

@@ -11,13 +11,13 @@ import sys
 assert sys.platform != "win32"
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from workers import accounts
 from workers.backup import argv, versions
 from workers.backup.child import Child, Output
+from workers.backup.connection import KEEP_BYTES, Connection
 from workers.backup.outcomes import Words
 from workers.backup.steps import Job
 from workers.backup.versions import Version
@@ -27,7 +27,6 @@ from workers.messages_backup import BackupJob
 from workers.reaper import Reaper
 
 KNOWN_HOSTS = "known_hosts"
-_KEEP_BYTES = 4 << 20
 _PACKAGE_ASKS = (
     ("dpkg-query", ("-W", "-f", "${Version}", "rsync")),
     ("rpm", ("-q", "--qf", "%{VERSION}-%{RELEASE}", "rsync")),
@@ -53,6 +52,7 @@ class Tools:
         self._home = account.home
         self._known_hosts = folder / KNOWN_HOSTS
         self.child: Child | None = None
+        self._connection = Connection(folder, self._start_talk)
         self.rsync = self._find("rsync")
         self.env = {
             "PATH": job.search_path,
@@ -86,7 +86,7 @@ class Tools:
         output, said = bytearray(), Words()
 
         def keep(data: bytes) -> None:
-            if len(output) < _KEEP_BYTES:
+            if len(output) < KEEP_BYTES:
                 output.extend(data)
 
         code: int = yield self.start(words, keep, said.feed)
@@ -119,7 +119,7 @@ class Tools:
         program = self._find("ssh")
         if program is None:
             raise BackupError("no_ssh", "this machine has no ssh: install its client")
-        return argv.ssh_argv(program, self._job, self.known_hosts())
+        return argv.ssh_argv(program, self._job, self.known_hosts(), self._connection.options)
 
     def known_hosts(self) -> list[str]:
         """Return the files of host keys: the owner's, else the pinned ones and the account's."""
@@ -130,8 +130,28 @@ class Tools:
     def remote(self, script: str) -> Job[tuple[int, bytes, Words]]:
         """Run a script of ours in the other host's shell."""
         assert self._job.host is not None
-        return (yield from self.capture([*self.ssh(), "--", self._job.host, script]))
+        ssh = self.ssh()
+        if self._connection.options:
+            return (yield from self.capture([*ssh, "--", self._job.host, script]))
+        return (yield from self._connection.open(ssh, self._job.host, script))
+
+    def close(self) -> None:
+        """Let the other host go."""
+        self._connection.close()
+
+    def _start_talk(
+        self, words: Sequence[str], on_output: Output, on_error: Output, *, stdin: int
+    ) -> Child:
+        return Child(self._loop, self._reaper, words, self.env, on_output, on_error, stdin=stdin)
 
     def _find(self, program: str) -> str | None:
-        found = shutil.which(program, path=self._job.search_path)
-        return os.path.abspath(found) if found else None
+        return find_program(program, self._job.search_path)
+
+
+def find_program(name: str, search_path: str) -> str | None:
+    """Return an absolute program; `shutil.which` would load every compressor into each worker."""
+    for folder in search_path.split(os.pathsep):
+        path = os.path.abspath(os.path.join(folder, name))
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None

@@ -11,7 +11,6 @@ import sys
 
 assert sys.platform != "win32"
 
-import hashlib
 import os
 import stat
 import time
@@ -25,7 +24,7 @@ from workers.backup.argv import Transfer
 from workers.backup.copies import Copy
 from workers.backup.gauge import Gauge
 from workers.backup.ground import Ground
-from workers.backup.itemize import Item, Line
+from workers.backup.itemize import Batch, Item
 from workers.backup.manifest import NONE, Entry
 from workers.backup.steps import Job
 from workers.errors import BackupError
@@ -159,7 +158,11 @@ def _time(seconds: float) -> bytes:
 
 def hasher(algorithm: str) -> Any:
     """Return a fresh hash object."""
-    return xxhash.xxh3_128() if algorithm == "xxh128" else hashlib.md5(usedforsecurity=False)
+    if algorithm == "xxh128":
+        return xxhash.xxh3_128()
+    import hashlib  # it brings OpenSSL
+
+    return hashlib.md5(usedforsecurity=False)
 
 
 def _digest(path: bytes, algorithm: str) -> Job[str | None]:
@@ -230,11 +233,11 @@ def _list_file(ground: Ground, wanted: Iterable[bytes]) -> str:
 
 def _comparer(
     wanted: dict[bytes, Entry], findings: Findings, gauge: Gauge
-) -> Callable[[Iterable[Line]], None]:
+) -> Callable[[Batch], None]:
     """Take each file out of `wanted` as the other end names it."""
 
-    def take(lines: Iterable[Line]) -> None:
-        for line in lines:
+    def take(batch: Batch) -> None:
+        for line in batch.lines():
             if not isinstance(line, Item) or line.kind not in (b"f", b"L"):
                 continue
             entry = wanted.pop(line.name, None)

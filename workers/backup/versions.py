@@ -8,14 +8,14 @@ Source: rsync(1); docs/reference/backup.rst.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 OLDEST = (3, 1, 3)
 ADVISED = (3, 5, 0)
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(msgspec.Struct, frozen=True):
     """One rsync: `number` as in (3, 5, 0); `package` as its distributor counts, or ""."""
 
     number: tuple[int, int, int]

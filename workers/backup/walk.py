@@ -35,8 +35,9 @@ def count(ground: Ground, counts: Counts) -> Job[None]:
     """Count every source, a slice of 50 ms at a time."""
     for source in ground.sources:
         until = time.monotonic() + _TURN_S
+        counts.enter_source()
         for line in lines(source, globs.rules(ground.job.globs, source.name)):
-            counts.take(source, [line])
+            counts.take_lines(source, [line])
             if time.monotonic() > until:
                 yield None
                 until = time.monotonic() + _TURN_S

@@ -13,13 +13,11 @@ assert sys.platform != "win32"
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workers import backup_state, trees
-from workers.backup import listing, planning, pruning, restoring, verifying
 from workers.backup.gauge import Gauge
 from workers.backup.ground import Ground
-from workers.backup.running import Run
 from workers.backup.steps import Job, Steps
 from workers.backup.tools import Tools
 from workers.errors import BackupError
@@ -29,6 +27,9 @@ from workers.messages import Spec
 from workers.messages_backup import BackupEnded, BackupSpec
 from workers.reaper import Reaper
 from workers.trees_posix import become_subreaper
+
+if TYPE_CHECKING:
+    from workers.backup.running import Run
 
 STEP_S = 1.05  # no closer than one a second, whatever the timers do
 # Enough for rsync to keep what it has of the file in flight; then it is killed.
@@ -84,19 +85,32 @@ class BackupWorker(StreamlessWorker):
     def _job(self, spec: BackupSpec) -> Job[dict[str, Any]]:
         ground, gauge = self._ground, self._gauge
         assert ground is not None
+        # Only what the step needs is loaded: an import is longer than many a step.
         match spec.op:
             case "plan":
+                from workers.backup import planning
+
                 return planning.plan(ground)
             case "run":
+                from workers.backup.running import Run
+
                 self._run = Run(ground, gauge)
                 return self._run.perform()
             case "verify":
+                from workers.backup import verifying
+
                 return verifying.verify(ground, gauge)
             case "restore":
+                from workers.backup import restoring
+
                 return restoring.restore(ground, gauge)
             case "ls":
+                from workers.backup import listing
+
                 return listing.ls(ground)
             case "prune":
+                from workers.backup import pruning
+
                 return pruning.prune(ground)
 
     def _on_done(self, found: Any, error: Exception | None) -> None:

@@ -37,31 +37,33 @@ def job(**changes: object) -> BackupJob:
 
 @given(st.lists(st.integers(1, 40), max_size=60))
 def test_lines_mean_the_same_however_they_are_cut(cuts: list[int]) -> None:
-    lines, found, at = Lines(), [], 0
-    for size in [*cuts, len(SAMPLE)]:
-        found += list(lines.feed(SAMPLE[at : at + size]))
-        at += size
-    found += list(lines.end())
-    assert [type(each) for each in found] == [Item, Skipped, Meter, Item, Item, Item, Item]
-    assert found[3].name == b"a|b"
-    assert (found[4].name, found[4].target) == (b"c", b"a|b")
-    assert (found[5].name, found[5].target) == (b"l", b"x//")
-    assert found[6].is_deletion
+    lines, files, others, at = Lines(), [], [], 0
+    for size in [*cuts, len(SAMPLE), None]:
+        batch = lines.end() if size is None else lines.feed(SAMPLE[at : at + size])
+        files += batch.files
+        others += batch.others
+        at += size or 0
+    assert [itemize.item_of(row).name for row in files] == [b"a|b"]
+    assert [type(each) for each in others] == [Item, Skipped, Meter, Item, Item, Item]
+    assert (others[3].name, others[3].target) == (b"c", b"a|b")
+    assert (others[4].name, others[4].target) == (b"l", b"x//")
+    assert others[5].is_deletion
+    assert lines.unknown == 1  # `created directory`
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))
 def test_garbage_is_counted_and_never_raises(chunks: list[bytes]) -> None:
     lines = Lines()
     for chunk in chunks:
-        for line in lines.feed(chunk):
+        for line in lines.feed(chunk).lines():
             assert isinstance(line, Item | Meter | Skipped)
-    list(lines.end())
+    lines.end()
 
 
 def test_line_without_end_is_bounded() -> None:
     lines = Lines()
     for _ in range(100):
-        assert list(lines.feed(b"x" * 10_000)) == []
+        assert list(lines.feed(b"x" * 10_000).lines()) == []
     assert lines.unknown
 
 
