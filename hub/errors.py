@@ -35,7 +35,7 @@ class UnauthorizedError(HubError):
     """Nobody is logged in, or the credential is no longer good."""
 
     status = 401
-    code = "unauthorized"
+    code = "unauthenticated"
 
 
 class ForbiddenError(HubError):
@@ -81,7 +81,7 @@ class StorageFullError(HubError):
     """The hub's disk is full; nothing was saved and nothing was acknowledged."""
 
     status = 507
-    code = "storage_full"
+    code = "no_space"
 
 
 class SettingsError(Exception):
