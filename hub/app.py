@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from hub import problems
 from hub.assembly import Hub
+from hub.operators import login_api
 from hub.requests import TheHub, public
 from wire import __version__
 
@@ -45,7 +46,7 @@ def build(hub: Hub) -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Return every family's routes."""
-    return [router]
+    return [router, login_api.router]
 
 
 @asynccontextmanager

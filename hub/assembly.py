@@ -12,6 +12,7 @@ from typing import Any
 
 from hub.db.database import Database
 from hub.keyring import Keyring
+from hub.operators.logins import Logins
 from hub.settings import HubSettings
 
 
@@ -22,8 +23,13 @@ class Hub:
         self.settings = settings
         self.keyring = keyring
         self.database = database
-        self.origins = origins(settings)
+        self.origins = origins(settings, settings.port)
+        self.logins = Logins(database, keyring)
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def bound(self, port: int) -> None:
+        """Learn which port the listener got: settings may have left it open."""
+        self.origins = origins(self.settings, port)
 
     def later(self, job: Coroutine[Any, Any, Any]) -> None:
         """Run something on the side until it ends or the hub stops."""
@@ -42,11 +48,11 @@ class Hub:
         self.database.close()
 
 
-def origins(settings: HubSettings) -> frozenset[str]:
+def origins(settings: HubSettings, port: int) -> frozenset[str]:
     """Return the origins that a browser's request may come from."""
     scheme = "https" if settings.tls_cert_file else "http"
     local = {settings.host, "localhost", "127.0.0.1", "[::1]"}
-    found = {f"{scheme}://{host}:{settings.port}" for host in local}
+    found = {f"{scheme}://{host}:{port}" for host in local}
     if settings.public_url:
         found.add(settings.public_url.rstrip("/"))
     return frozenset(found)

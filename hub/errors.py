@@ -86,3 +86,23 @@ class StorageFullError(HubError):
 
 class SettingsError(Exception):
     """The hub cannot start as it is configured; the message names key, value and cure."""
+
+
+class CliError(Exception):
+    """A command cannot do what it was asked; the message is for a person.
+
+    `reason` is the problem's code where the hub said no, `problem` all of it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        exit_code: int,
+        *,
+        reason: str = "",
+        problem: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.reason = reason
+        self.problem = problem or {}

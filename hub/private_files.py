@@ -7,6 +7,7 @@ Windows, where a hub does not serve, access lists speak instead of modes.
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 import sys
 from pathlib import Path
@@ -30,6 +31,21 @@ def create(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file whole, in place of what stood there.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    create(beside, text)
+    try:
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise SettingsError(f"{path}: {error.strerror}") from error
 
 
 def touch(path: Path) -> None:

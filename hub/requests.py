@@ -41,7 +41,8 @@ async def principal_of(request: Request) -> Principal | None:
         text = request.cookies.get(credentials.COOKIE)
         if text is None:
             return None
-        _check_origin(hub, request)
+        if request.method not in _SAFE:
+            check_origin(hub, request)
     return await hub.database.read(None, credentials.find_principal, text, address_of(request))
 
 
@@ -82,16 +83,19 @@ def address_of(request: Request) -> str | None:
     return request.client.host if request.client else None
 
 
+def check_origin(hub: Hub, request: Request) -> None:
+    """Refuse what a browser sends from another site's page.
+
+    Raises:
+        ForbiddenError: `bad_origin`.
+    """
+    if request.headers.get("origin") not in hub.origins:
+        raise ForbiddenError("the request comes from another site", code="bad_origin")
+
+
 def _bearer(request: Request) -> str | None:
     kind, _, text = request.headers.get("authorization", "").partition(" ")
     return text.strip() if kind.lower() == "bearer" else None
-
-
-def _check_origin(hub: Hub, request: Request) -> None:
-    if request.method in _SAFE:
-        return
-    if request.headers.get("origin") not in hub.origins:
-        raise ForbiddenError("the request comes from another site", code="bad_origin")
 
 
 Checked = Callable[[Request], Awaitable[Principal]]

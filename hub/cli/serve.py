@@ -25,6 +25,7 @@ def run(argv: list[str]) -> int:
     chosen = _options(argv)
     with options.opened(chosen, host=chosen.host, port=chosen.port) as hub:
         listener = _bind(hub.settings.host, hub.settings.port)
+        hub.bound(listener.getsockname()[1])
         print(f"jackline hub on {_url(hub, listener)}", file=sys.stderr, flush=True)
         uvicorn.Server(server_config(hub)).run(sockets=[listener])
     return exits.OK

@@ -1,0 +1,52 @@
+"""`jackline login` asks for what the hub wants and keeps the session."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from hub.cli import exits, login, login_file
+from hub.cli.client import Client
+from hub.errors import CliError
+
+HUB = "http://127.0.0.1:8480"
+
+
+@pytest.fixture(autouse=True)
+def config_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("JACKLINE_CONFIG_DIR", str(tmp_path))
+    return tmp_path
+
+
+def hub_of(monkeypatch: pytest.MonkeyPatch, *, has_totp: bool) -> None:
+    def post(self: Client, path: str, body: dict, **_: object) -> dict:
+        assert path == "/api/v1/sessions"
+        if body["password"] != "right":
+            raise CliError("wrong name or password (login_failed)", exits.NOT_PERMITTED)
+        if has_totp and body.get("totp") != "123456":
+            raise CliError("code", exits.NOT_PERMITTED, reason="totp_required")
+        return {"token": "jls_x", "user": body["user"], "expires_at": "2030"}
+
+    monkeypatch.setattr(Client, "post", post)
+
+
+@pytest.mark.parametrize("typed, has_totp", [("right\n", False), ("right\n123456\n", True)])
+def test_the_session_is_kept(monkeypatch: pytest.MonkeyPatch, typed: str, has_totp: bool) -> None:
+    hub_of(monkeypatch, has_totp=has_totp)
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert login.run(["--hub", HUB, "--user", "ann", "--password-stdin"]) == exits.OK
+    kept = login_file.load()
+    assert (kept.hub, kept.token, kept.user) == (HUB, "jls_x", "ann")
+
+
+def test_a_refusal_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch, config_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub_of(monkeypatch, has_totp=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO("wrong\n"))
+    code = login.run(["--hub", HUB, "--user", "ann", "--password-stdin"])
+    assert code == exits.NOT_PERMITTED
+    assert list(config_dir.iterdir()) == []
+    assert "wrong name" in capsys.readouterr().err

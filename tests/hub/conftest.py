@@ -1,0 +1,111 @@
+"""A hub in this process: its database, its services, and clients of its API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hub import keyring, settings
+from hub.assembly import Hub
+from hub.authorize import Role
+from hub.db import migrate
+from hub.db.database import Database
+from hub.operators import credentials, passwords, service
+from hub.operators.models import Tenant, User
+from tests.doubles.hub_client import HubClient
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    """What the hub keeps of PASSWORD; hashing it again in each test would take seconds."""
+    return passwords.hash_password(PASSWORD)
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/hub.db"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with this release's schema and no row."""
+    opened = Database(database_url)
+    migrate.upgrade(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def hub(database: Database, state_dir: Path) -> Hub:
+    """The services of a hub over an empty database; nothing of it runs yet."""
+    found = settings.load(state_dir, {"database_url": database.url}, {})
+    return Hub(found, keyring.create(state_dir), database)
+
+
+@pytest.fixture
+def api(hub: Hub) -> Iterator[HubClient]:
+    """A client that is nobody, of a hub that runs in this process."""
+    with HubClient(hub) as client:
+        yield client
+
+
+class People:
+    """Makes tenants and users, and logs users in."""
+
+    def __init__(self, database: Database, password_hash: str) -> None:
+        self.database = database
+        self._hash = password_hash
+
+    def tenant(self, name: str) -> Tenant:
+        return self.database.write_now(None, lambda session: service.add_tenant(session, name))
+
+    def user(self, tenant: Tenant, name: str, role: Role) -> User:
+        return self.database.write_now(
+            None, lambda session: service.add_user(session, tenant.id, name, role, self._hash)
+        )
+
+    def token(self, user: User) -> str:
+        """Return an API token with the user's own role."""
+        return self.database.write_now(
+            None, lambda session: credentials.issue(session, user, "token")[1]
+        )
+
+    def headers(self, user: User) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(user)}"}
+
+
+@pytest.fixture
+def people(hub: Hub, password_hash: str) -> People:
+    return People(hub.database, password_hash)
+
+
+Caller = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture
+def acme(people: People) -> Tenant:
+    return people.tenant("acme")
+
+
+@pytest.fixture
+def as_role(people: People, acme: Tenant) -> Caller:
+    """Headers of a user of `acme` with a role, made when first asked for."""
+    made: dict[str, dict[str, str]] = {}
+
+    def headers(role: str) -> dict[str, str]:
+        if role not in made:
+            made[role] = people.headers(people.user(acme, f"{role}.acme", Role(role)))
+        return made[role]
+
+    return headers
