@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent import configfile, configvalues, dirs
+from agent import configfile, configvalues, dirs, identity
 from agent.configkeys import (
     BRANCHES,
     BY_NAME,
@@ -28,7 +28,8 @@ from agent.configkeys import (
     is_known_unused,
     suggestion,
 )
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError, Fault, IdentityError
+from agent.identity import Identity
 from agent.settings import Logging, Options, Report, Settings, Transport, Value
 from workers.policy_sections import Sections
 
@@ -69,15 +70,21 @@ def inspect(options: Options | None = None, environ: Mapping[str, str] = os.envi
 
 def find_file(options: Options, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
     """Return the configuration file to use, and whether it was named (and so must exist)."""
-    named = options.config or _first(environ, "JACKLINE_CLIENT_CONFIG_PATH", "CLIENT_CONFIG_PATH")
-    if named:
-        return Path(named).absolute(), True
+    named = named_file(options, environ)
+    if named is not None:
+        return named, True
     for folder in search_path(environ):
         for suffix in configfile.SUFFIXES:
             # lexists: a broken link is a fault to be told, not a file to be skipped.
             if os.path.lexists(path := folder / f"{FILE_NAME}{suffix}"):
                 return path, False
     return None, False
+
+
+def named_file(options: Options, environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file that somebody has named, there or not."""
+    named = options.config or _first(environ, "JACKLINE_CLIENT_CONFIG_PATH", "CLIENT_CONFIG_PATH")
+    return Path(named).absolute() if named else None
 
 
 def search_path(environ: Mapping[str, str]) -> list[Path]:
@@ -99,12 +106,15 @@ class _Reader:
         self._values: dict[str, Value] = {}
         self._file, self._named = find_file(options, environ)
         self._dirs = dirs.find(environ)
+        self._identity: Identity | None = None
+        self._is_identity_broken = False
 
     def report(self) -> Report:
         raw = self._read_file()
         written = self._flatten(raw)
         for key in KEYS:
             self._values[key.name] = self._read_key(key, written)
+        self._take_identity()
         self._require()
         self._warn()
         settings = None if self._faults else self._settings()
@@ -205,10 +215,31 @@ class _Reader:
 
     # -- the whole -----------------------------------------------------------------------------
 
+    def _take_identity(self) -> None:
+        """Who is enrolled is who the hub says, whatever else was written down."""
+        try:
+            self._identity = identity.read(self._dirs.state)
+        except IdentityError as e:
+            self._faults.append(Fault("identity", str(e)))
+            self._is_identity_broken = True
+            return
+        if self._identity is None:
+            return
+        told = {
+            "clientId": self._identity.agent_id,
+            "serverUrl": self._identity.link_url,
+            "authToken": self._identity.auth_token,
+        }
+        for name, value in told.items():
+            found = self._values[name]
+            if found.value not in (None, value):
+                self._warnings.append(f"{name}: the identity decides, not {found.origin}")
+            self._values[name] = Value(found.key, value, "identity")
+
     def _require(self) -> None:
         """Say what is missing, unless the file itself could not be read: that says enough."""
         at_fault = {fault.key for fault in self._faults}
-        if self._file is not None and str(self._file) in at_fault:
+        if self._is_identity_broken or str(self._file) in at_fault:
             return
         where = str(self._file or f"no {FILE_NAME}.json in {self._searched()}")
         for key in KEYS:
@@ -272,9 +303,10 @@ class _Reader:
             control_group=value["control.group"],
             sections=_sections(value),
             dirs=self._dirs,
+            identity=self._identity,
             config_file=self._file,
             policy_file=folder / "policy.yaml",
-            proxies=_proxies(self._environ),
+            proxies=proxies(self._environ),
             origins={name: found.origin for name, found in self._values.items()},
             warnings=tuple(self._warnings),
         )
@@ -340,7 +372,8 @@ def _first(environ: Mapping[str, str], *names: str) -> str | None:
     return next((environ[name] for name in names if environ.get(name)), None)
 
 
-def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+def proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxies of the environment by scheme: http, https, all and no."""
     found: dict[str, str] = {}
     for scheme in ("http", "https", "all", "no"):
         if value := _first(environ, f"{scheme}_proxy", f"{scheme}_proxy".upper()):

@@ -48,6 +48,18 @@ class AlreadyRunningError(AgentError):
     """Another agent holds this state directory's lock: exit 75, change nothing."""
 
 
+class IdentityError(AgentError):
+    """The identity is not as we left it, or cannot be written: exit 78, change nothing."""
+
+
+class EnrolmentError(AgentError):
+    """The hub did not take this machine in: say the sentence, exit with `code`."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 class LogFileError(AgentError):
     """The log file cannot be used as it stands; the log goes to stderr and tries again."""
 

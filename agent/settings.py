@@ -10,6 +10,7 @@ from typing import Any
 from agent.configkeys import Key
 from agent.dirs import Dirs
 from agent.errors import Fault
+from agent.identity import Identity
 from workers.policy_sections import Sections
 
 
@@ -67,6 +68,7 @@ class Settings:
     control_group: str | None
     sections: Sections
     dirs: Dirs
+    identity: Identity | None
     config_file: Path | None
     policy_file: Path
     proxies: Mapping[str, str] = field(repr=False)
@@ -75,7 +77,8 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        held = (self.auth_token, self.sections.admin.command_token)
+        own = self.identity.secrets if self.identity is not None else ()
+        held = (self.auth_token, self.sections.admin.command_token, *own)
         return tuple(secret for secret in held if secret)
 
 

@@ -25,6 +25,10 @@ class BackupError(WorkersError):
         self.reason = reason
 
 
+class CertificateError(WorkersError):
+    """A key or a certificate cannot be used: enrol again, or mend the hub; the sentence says it."""
+
+
 class CommandLineError(WorkersError):
     """The text is no command that can be run without a shell: refuse it (126, `bad_command`)."""
 
@@ -35,6 +39,14 @@ class ConfinementError(WorkersError):
 
 class DirectoryRefusedError(WorkersError):
     """A command's working directory is not allowed or not there: refuse the command (126)."""
+
+
+class HttpsError(WorkersError):
+    """A call to the hub brought no answer: back off, show `reason`, a word, and the sentence."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
 
 
 class MailboxError(WorkersError):

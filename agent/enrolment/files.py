@@ -1,0 +1,90 @@
+"""What an enrolment leaves for the machine's owner: agent-config.json and policy.yaml.
+
+Rules: neither is ever written over: what an owner has laid down stays. Both together say all that
+this machine allows, in words, so that no hub can widen it: the profile, and roots for backups that
+are not "any".
+
+Source: architecture "Policy, one engine"; docs/reference/policy.rst.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from agent.errors import EnrolmentError
+from agent.exits import FAILED
+from agent.identity import replace_file
+from wire.enrolment import Profile
+
+POLICY_FILE = "policy.yaml"
+_POLICY = """\
+# What this machine allows, whatever its hub may ask. `jackline policy show` prints what is in
+# force, docs/reference/policy.rst explains each key.
+
+# The most that is possible here. reporter: telemetry and inventory, no connection kept open.
+# operator: also the commands listed below, backups, key sync. full: also shells.
+profile: {profile}
+
+admin:
+  enableShell: {shells}
+  # One command with its leading arguments per line; none is allowed that is not listed.
+  allowedCommands: {commands}
+
+backup:
+  # Where backups may read from, write to and restore to. An empty list would mean: anywhere.
+  allowedSourceRoots: {sources}
+  allowedDestRoots: {dests}
+  allowedRestoreRoots: {restores}
+"""
+
+
+def write(config_file: Path, profile: Profile) -> list[Path]:
+    """Write the files that are not there yet; return what was written.
+
+    Args:
+        config_file: agent-config.json; policy.yaml stands beside it.
+
+    Raises:
+        EnrolmentError: one cannot be written.
+    """
+    written = []
+    texts = {config_file: _config(), config_file.parent / POLICY_FILE: _policy(profile)}
+    try:
+        config_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path, text in texts.items():
+            if not os.path.lexists(path):
+                replace_file(path, text.encode(), 0o600 if path == config_file else 0o644)
+                written.append(path)
+    except OSError as e:
+        raise EnrolmentError(FAILED, f"{path}: cannot be written: {e.strerror}") from e
+    return written
+
+
+def _config() -> str:
+    """Server, client and token come from the identity; nothing else need be said."""
+    return json.dumps({"logging": {"level": "info"}}, indent=2) + "\n"
+
+
+def _policy(profile: Profile) -> str:
+    sources, dest = _roots()
+    return _POLICY.format(
+        profile=profile,
+        shells="true" if profile == "full" else "false",
+        commands='["*"]' if profile == "full" else "[]",
+        sources=json.dumps(sources),
+        dests=json.dumps([dest]),
+        restores=json.dumps([os.path.join(dest, "restored")]),
+    )
+
+
+def _roots() -> tuple[list[str], str]:
+    if sys.platform == "win32":
+        drive = os.environ.get("SYSTEMDRIVE", "C:")
+        return [f"{drive}\\Users"], f"{drive}\\ProgramData\\Jackline\\backups"
+    if os.geteuid() == 0:
+        return ["/home", "/srv"], "/var/backups/jackline"
+    home = os.path.expanduser("~")
+    return [home], os.path.join(home, "backups")
