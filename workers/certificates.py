@@ -129,14 +129,14 @@ _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 def _load_unnamed(context: ssl.SSLContext, text: bytes) -> None:
-    assert sys.platform == "linux"
-    fd = os.memfd_create("client", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(fd, "wb", closefd=False) as file:
-            file.write(text)
-        context.load_cert_chain(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
+    if sys.platform == "linux":
+        fd = os.memfd_create("client", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(fd, "wb", closefd=False) as file:
+                file.write(text)
+            context.load_cert_chain(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
 
 
 def _load_named(context: ssl.SSLContext, text: bytes) -> None:
