@@ -38,6 +38,10 @@ class UnauthorizedError(HubError):
     code = "unauthenticated"
 
 
+class LoginNeededError(UnauthorizedError):
+    """Nobody is logged in, and a page was asked for: the log-in is shown."""
+
+
 class ForbiddenError(HubError):
     """The caller is known and may not do this."""
 

