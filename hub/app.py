@@ -14,15 +14,10 @@ from sqlalchemy import text
 
 from hub import problems
 from hub.assembly import Hub
+from hub.console import routes as console
 from hub.operators import login_api
 from hub.requests import TheHub, public
 from wire import __version__
-
-HELLO = f"""Jackline hub {__version__}
-
-Log in from a terminal:   jackline login --hub URL
-The API:                  /openapi.json
-"""
 
 router = APIRouter()
 
@@ -41,6 +36,7 @@ def build(hub: Hub) -> FastAPI:
     problems.install(app)
     for one in routers():
         app.include_router(one)
+    console.install(app)
     return app
 
 
@@ -55,12 +51,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await hub.start()
     yield
     await hub.stop()
-
-
-@router.get("/", response_class=PlainTextResponse, dependencies=[public()])
-async def hello() -> str:
-    """Say what this is and how to log in."""
-    return HELLO
 
 
 @router.get("/healthz", response_class=PlainTextResponse, dependencies=[public()])
