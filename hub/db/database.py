@@ -158,6 +158,9 @@ class Database:
         try:
             with Session(self._engines.writer, expire_on_commit=False) as session:
                 for unit in batch:
+                    # Whoever asked may be gone; from here on its future cannot be cancelled.
+                    if not unit.done.set_running_or_notify_cancel():
+                        continue
                     try:
                         results.append((unit, self._run(session, unit)))
                     except BaseException as error:  # noqa: BLE001  (it belongs to who submitted it)

@@ -48,6 +48,21 @@ def test_many_writes_are_each_there_and_a_failing_one_takes_nothing_with_it(
     assert asyncio.run(database.read("t1", names)) == [f"a{n:02}" for n in range(30)]
 
 
+def test_writer_outlives_whoever_gave_up_waiting(database: Database) -> None:
+    async def give_up() -> str:
+        jobs = [
+            asyncio.ensure_future(database.write("t1", service.add_asset, "t1", f"a{n}"))
+            for n in range(50)
+        ]
+        await asyncio.sleep(0)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        return (await database.write("t1", service.add_asset, "t1", "after")).name
+
+    assert asyncio.run(give_up()) == "after"
+
+
 def test_a_tenant_sees_and_writes_its_own_rows_alone(database: Database) -> None:
     theirs = database.write_now(None, lambda session: service.add_asset(session, "t2", "x"))
     assert asyncio.run(database.read("t1", names)) == []
