@@ -9,10 +9,14 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.facilities import ROOT
+
+if TYPE_CHECKING:
+    from tests.doubles.postgres import PostgresServer
 
 HOUSES = ("agent", "hub", "wire", "workers")
 
@@ -57,6 +61,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether fault and load runs have their full size: `kills = 280 if soak else 25`."""
     return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test run's own."""
+    from tests.doubles.postgres import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from hub.audit.models import AuditHead, AuditRow
@@ -44,12 +45,7 @@ def record(
         of: type and id of the object, such as `("agent", agent.id)`.
         detail: JSON values.
     """
-    head = session.scalar(
-        select(AuditHead).where(AuditHead.tenant_id == tenant_id).with_for_update()
-    )
-    if head is None:
-        head = AuditHead(tenant_id=tenant_id, seq=0, digest=GENESIS)
-        session.add(head)
+    head = _locked_head(session, tenant_id)
     row = AuditRow(
         id=new_id(),
         tenant_id=tenant_id,
@@ -70,6 +66,18 @@ def record(
     session.add(row)
     session.flush()
     return row
+
+
+def _locked_head(session: Session, tenant_id: str) -> AuditHead:
+    """Return a chain's end, made by whoever appends first; two at once must not both make it."""
+    query = select(AuditHead).where(AuditHead.tenant_id == tenant_id).with_for_update()
+    head = session.scalar(query)
+    if head is not None:
+        return head
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    first = insert(AuditHead).values(tenant_id=tenant_id, seq=0, digest=GENESIS)
+    session.execute(first.on_conflict_do_nothing())
+    return session.scalars(query).one()
 
 
 def chain(previous: str, row: AuditRow) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hub.db.database import Database
 from hub.operators import credentials, passwords, service
 from hub.operators.models import Tenant, User
 from tests.doubles.hub_client import HubClient
+from tests.doubles.postgres import PostgresServer, name_of
 
 PASSWORD = "correct horse battery"
 
@@ -25,18 +27,61 @@ def password_hash() -> str:
     return passwords.hash_password(PASSWORD)
 
 
-@pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/hub.db"
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with this release's schema and no row."""
+    file = tmp_path_factory.mktemp("template") / "hub.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """The name of a database with this release's schema and no row."""
+    url = postgres.create()
+    _migrate(url)
+    return name_of(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a table: every test that asks runs on both kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/hub.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with this release's schema: every test that asks runs on both kinds."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "hub.db")
+        yield f"sqlite:///{tmp_path}/hub.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create(request.getfixturevalue("postgres_template"))
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A database with this release's schema and no row."""
     opened = Database(database_url)
-    migrate.upgrade(opened)
     yield opened
     opened.close()
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    try:
+        migrate.upgrade(database)
+    finally:
+        database.close()
 
 
 @pytest.fixture

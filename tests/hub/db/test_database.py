@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
+import functools
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from hub.agents import service
 from hub.agents.models import Asset
-from hub.db import migrate
 from hub.db.database import Database
 from hub.errors import ConflictError, NotFoundError
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/hub.db")
-    migrate.upgrade(opened)
-    yield opened
-    opened.close()
-
-
 def names(session: Session) -> list[str]:
     return list(session.scalars(select(Asset.name).order_by(Asset.name)))
+
+
+def add(session: Session, tenant: str) -> None:
+    service.add_asset(session, tenant, f"of-{tenant}")
 
 
 def failing(session: Session, name: str) -> None:
@@ -72,3 +67,40 @@ def test_a_tenant_sees_and_writes_its_own_rows_alone(database: Database) -> None
         asyncio.run(database.read("t1", service.get_asset, theirs.id))
     with pytest.raises(NotFoundError):
         asyncio.run(database.write("t1", service.add_asset, "t2", "forged"))
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_row_level_security_alone_hides_other_tenants_rows(database: Database) -> None:
+    """What the ORM does not write is not narrowed by it: the database itself must."""
+    for tenant in ("t1", "t2"):
+        database.write_now(tenant, functools.partial(add, tenant=tenant))
+
+    def run(statement: str):
+        return lambda session: list(session.execute(text(statement)).scalars())
+
+    every = "SELECT name FROM assets ORDER BY name"
+    assert database.read_now("t1", run(every)) == ["of-t1"]
+    assert database.read_now(None, run(every)) == ["of-t1", "of-t2"]
+    renamed = database.write_now("t1", run("UPDATE assets SET name = 'x' RETURNING tenant_id"))
+    assert renamed == ["t1"]
+    assert database.write_now("t1", run("DELETE FROM assets RETURNING tenant_id")) == ["t1"]
+    assert database.read_now(None, run(every)) == ["of-t2"]
+    forged = (
+        "INSERT INTO assets (id, tenant_id, name, tags, presence, sample, created_ms)"
+        " VALUES ('i', 't2', 'n', '[]', 'offline', '{}', 0) RETURNING id"
+    )
+    with pytest.raises(ProgrammingError, match="row-level security"):
+        database.write_now("t1", run(forged))
+
+
+def test_a_tenants_scope_does_not_outlive_its_unit(database: Database) -> None:
+    """Connections are pooled: the next unit must not inherit the one before."""
+    database.write_now("t1", lambda session: service.add_asset(session, "t1", "a"))
+    for tenant, seen in (("t2", []), (None, ["a"]), ("t1", ["a"]), ("t2", [])):
+        assert [database.read_now(tenant, names) for _ in range(5)] == [seen] * 5
+
+
+def test_get_by_key_is_narrowed_too(database: Database) -> None:
+    theirs = database.write_now(None, lambda session: service.add_asset(session, "t2", "x"))
+    assert database.read_now("t1", lambda session: session.get(Asset, theirs.id)) is None
+    assert database.read_now("t2", lambda session: session.get(Asset, theirs.id)) is not None
