@@ -109,7 +109,8 @@ install_packages() {
     if [ -e "$source_dir/requirements.txt" ]; then
         "$PREFIX/venv/bin/pip" install "$@" --require-hashes -r "$source_dir/requirements.txt"
     fi
-    "$PREFIX/venv/bin/pip" install "$@" --no-deps --force-reinstall "${wheel:-$source_dir}"
+    # An endpoint has no console, whose files would be fetched with Node.
+    JACKLINE_CONSOLE=no "$PREFIX/venv/bin/pip" install "$@" --no-deps --force-reinstall "${wheel:-$source_dir}"
     ln -sfn ../venv/bin/jackline "$PREFIX/bin/jackline"
     [ "$user" = root ] || runuser -u "$user" -- "$PREFIX/bin/jackline" --version >/dev/null ||
         fail "$user may not run $PREFIX/bin/jackline; is $interpreter in somebody's home?"

@@ -121,7 +121,7 @@ function listen() {
   const bar = document.getElementById("offline");
   let wasConnected = false;
   socket.on("connect", () => {
-    for (const topic of topics()) socket.emit("join", { topic });
+    for (const topic of topics()) socket.emit("watch", { topic });
     bar.hidden = true;
     if (wasConnected) fire("reconnected");
     wasConnected = true;
