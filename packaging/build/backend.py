@@ -3,8 +3,8 @@
 Rules: those files are never committed. They come from the npm registry by the committed lockfile
 (`hub/console/assets`), no package's script runs, and only the files that its package.json names are
 copied into the wheel. What is there already and newer than the lockfile is kept, so that a second
-build needs no network. An endpoint has no console: `JACKLINE_CONSOLE=no` builds a wheel without these
-files, and needs neither Node nor npm.
+build needs no network. An endpoint has no console: `JACKLINE_CONSOLE=no` builds a wheel without
+these files, and needs neither Node nor npm.
 Source: PEP 517, "in-tree build backends".
 """
 
