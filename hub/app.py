@@ -17,6 +17,7 @@ from hub.assembly import Hub
 from hub.console import routes as console
 from hub.operators import login_api
 from hub.requests import TheHub, public
+from hub.sockets.guards import SocketApp
 from wire import __version__
 
 router = APIRouter()
@@ -37,6 +38,8 @@ def build(hub: Hub) -> FastAPI:
     for one in routers():
         app.include_router(one)
     console.install(app)
+    guard = SocketApp(hub.sockets, lambda: hub.origins, hub.admission.has_signature)
+    app.mount("/socket.io", guard)
     return app
 
 

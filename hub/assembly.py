@@ -10,10 +10,16 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from hub.agents.admission import Admission
+from hub.agents.inbox import Inbox
+from hub.agents.links import Links
+from hub.agents.namespace import AgentNamespace
 from hub.db.database import Database
 from hub.keyring import Keyring
 from hub.operators.logins import Logins
 from hub.settings import HubSettings
+from hub.sockets.console import Console
+from hub.sockets.server import SocketServer
 
 
 class Hub:
@@ -26,6 +32,12 @@ class Hub:
         self.origins = origins(settings, settings.port)
         self.logins = Logins(database, keyring)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.links = Links()
+        self.inbox = Inbox(database, self.later)
+        self.admission = Admission(database, keyring, settings.connects_per_s)
+        self.agents = AgentNamespace(database, self.admission, self.links, self.inbox)
+        self.console = Console(database, lambda: self.origins, self.later)
+        self.sockets = SocketServer(settings, [self.agents, self.console])
 
     def bound(self, port: int) -> None:
         """Learn which port the listener got: settings may have left it open."""
@@ -39,6 +51,8 @@ class Hub:
 
     async def start(self) -> None:
         """Begin what runs by itself."""
+        self.later(self.sockets.eio.watch())
+        self.later(self.console.check_forever())
 
     async def stop(self) -> None:
         """End what runs by itself, then the database."""

@@ -25,16 +25,24 @@ class WireError(Exception):
         detail: one sentence for the log; no payload data in it.
         ids: correlation fields by their wire name (`session`, `planId`, …), each a string of sane
             length; best effort, possibly empty.
+        is_malformed: it is not even strict JSON.
     """
 
     def __init__(
-        self, event: str, reason: WireReason, detail: str, ids: Mapping[str, str] | None = None
+        self,
+        event: str,
+        reason: WireReason,
+        detail: str,
+        ids: Mapping[str, str] | None = None,
+        *,
+        is_malformed: bool = False,
     ) -> None:
         super().__init__(f"{event[:64]}: {reason}: {detail}")
         self.event = event
         self.reason: WireReason = reason
         self.detail = detail
         self.ids: Mapping[str, str] = ids or {}
+        self.is_malformed = is_malformed
 
 
 class AuthError(Exception):

@@ -266,7 +266,7 @@ def decode(direction: Direction, name: str, payload: bytes | str) -> Message:
         value = strictjson.parse(payload)
     except (ValueError, RecursionError) as error:
         ids = salvage.from_text(payload)
-        raise WireError(name, "bad_request", _not_json(error), ids) from error
+        raise WireError(name, "bad_request", _not_json(error), ids, is_malformed=True) from error
     try:
         return msgspec.convert(value, cls)
     except (ValueError, RecursionError) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hub.db.tables import ID_CHARS, Table, TenantOwned
@@ -61,3 +61,26 @@ class Agent(TenantOwned, Table):
     created_ms: Mapped[int]
     approved_ms: Mapped[int | None]
     revoked_ms: Mapped[int | None]
+
+
+class UsedQuery(Table):
+    """A signed connect query that was used; `sig` covers client and time."""
+
+    __tablename__ = "used_queries"
+
+    sig: Mapped[str] = mapped_column(String(64), primary_key=True)
+    expires_ms: Mapped[int] = mapped_column(index=True)
+
+
+class SeenEvent(Table):
+    """A final event that was taken: it comes again after a lost acknowledgement, for a while."""
+
+    __tablename__ = "seen_events"
+    __table_args__ = (UniqueConstraint("agent_id", "event_id"),)
+
+    seq: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    agent_id: Mapped[str] = mapped_column(String(ID_CHARS))
+    event_id: Mapped[str] = mapped_column(String(256))
+    at_ms: Mapped[int]

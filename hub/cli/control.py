@@ -8,6 +8,7 @@ import sys
 from hub.cli import exits
 
 WORDS = {
+    "agent": ("hub.cli.agent", "register an agent by hand"),
     "init": ("hub.cli.init", "make the hub's state directory, database and first admin"),
     "serve": ("hub.cli.serve", "run the hub"),
     "migrate": ("hub.cli.migrate", "bring the database to this release's schema"),

@@ -8,12 +8,13 @@ import sys
 
 import uvicorn
 
-from hub import app
+from hub import app, log
 from hub.assembly import Hub
 from hub.cli import exits, options
 from hub.errors import SettingsError
 
 GRACE_S = 5
+UNTAKEN_MS = 60_000
 
 
 def run(argv: list[str]) -> int:
@@ -24,6 +25,7 @@ def run(argv: list[str]) -> int:
     """
     chosen = _options(argv)
     with options.opened(chosen, host=chosen.host, port=chosen.port) as hub:
+        log.configure(hub.settings.log_level)
         listener = _bind(hub.settings.host, hub.settings.port)
         hub.bound(listener.getsockname()[1])
         print(f"jackline hub on {_url(hub, listener)}", file=sys.stderr, flush=True)
@@ -40,8 +42,9 @@ def server_config(hub: Hub) -> uvicorn.Config:
         ws="websockets-sansio",
         ws_max_size=4 * 1024 * 1024,
         ws_per_message_deflate=False,
+        ws_ping_interval=None,  # Engine.IO has its own
         access_log=False,
-        log_level=found.log_level,
+        log_config=None,
         server_header=False,
         proxy_headers=bool(found.trusted_proxies),
         forwarded_allow_ips=list(found.trusted_proxies),
@@ -62,11 +65,13 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform == "linux":  # what a peer never takes is given up: accepted sockets inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
     try:
         listener.bind((host, port))
     except OSError as error:
         raise SettingsError(f"{host} port {port}: {error.strerror}; choose another") from error
-    listener.listen(1024)
+    listener.listen(4096)
     return listener
 
 

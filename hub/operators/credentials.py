@@ -43,6 +43,22 @@ def find_principal(session: Session, text: str, address: str | None) -> Principa
     return Principal("user", user.id, user.name, user.tenant_id, role, login.id, address)
 
 
+def roles(session: Session, login_ids: set[str]) -> dict[str, Role]:
+    """Return what each log-in may be now; one that is no longer good is missing."""
+    found = session.execute(
+        select(Login.id, Login.role, User.role, Login.expires_ms)
+        .join(User, User.id == Login.user_id)
+        .join(Tenant, Tenant.id == User.tenant_id)
+        .where(Login.id.in_(login_ids), Login.revoked_ms.is_(None))
+        .where(User.disabled_ms.is_(None), Tenant.disabled_ms.is_(None))
+    )
+    return {
+        login_id: min(Role(role), Role(user_role), key=RANK.__getitem__)
+        for login_id, role, user_role, expires_ms in found
+        if expires_ms is None or expires_ms > now_ms()
+    }
+
+
 def issue(
     session: Session,
     user: User,

@@ -1,0 +1,229 @@
+"""The real hub: `jackline hub serve` in a process of its own, on a free port, with its own state.
+
+Rules: leaves nothing behind; the environment is built, not inherited; secrets cross on stdin. Its
+port stays when it is killed and started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hub import keyring, settings
+from hub.authorize import Role
+from hub.db.database import Database
+from hub.operators import credentials, service
+
+JACKLINE = [sys.executable, "-P", "-m", "workers.program"]
+ADMIN, PASSWORD = "root", "a password of the tests"
+DEADLINE_S = 30.0
+
+
+class HubProcess:
+    """See the module.
+
+    Args:
+        database_url: None for SQLite in the state directory.
+        env: more variables, such as `JACKLINE_HUB_TRANSPORTS`.
+    """
+
+    def __init__(self, database_url: str | None = None, env: dict[str, str] | None = None) -> None:
+        self.state_dir = Path(tempfile.mkdtemp(prefix="jlh-", dir="/tmp"))
+        self.port = free_port()
+        self.env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(env or {})}
+        if database_url is not None:
+            self.env["JACKLINE_HUB_DATABASE_URL"] = database_url
+        self.process: subprocess.Popen[bytes] | None = None
+        self.command(
+            "init", "--admin", ADMIN, "--password-stdin", stdin=f"{PASSWORD}\n"
+        ).check_returncode()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> HubProcess:
+        """Start it and wait until it serves."""
+        with open(self.state_dir / "stderr", "ab") as stderr:
+            self.process = subprocess.Popen(
+                [*JACKLINE, "hub", "serve", *self._where(), "--port", str(self.port)],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        self.until(lambda: self.get("/readyz")[0] == 200)
+        return self
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+    def stop(self) -> int:
+        """SIGTERM: an orderly end."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(DEADLINE_S)
+
+    def suspend(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def command(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run `jackline hub WORD ...` over its files."""
+        word, *rest = words
+        return subprocess.run(
+            [*JACKLINE, "hub", word, *self._where(), *rest],
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def add_agent(self, client_id: str, tenant: str = "default") -> str:
+        """Register an agent; return its `authToken`."""
+        done = self.command("agent", "add", client_id, "--tenant", tenant)
+        assert done.returncode == 0, done.stderr
+        token: str = json.loads(done.stdout)["authToken"]
+        return token
+
+    def add_user(self, name: str, role: Role, tenant: str = "default") -> str:
+        """Make a user with an API token; return the token."""
+
+        def add(session: Session) -> str:
+            found = service.find_tenant(session, tenant) or service.add_tenant(session, tenant)
+            user = service.add_user(session, found.id, name, role, None)
+            return credentials.issue(session, user, "token", ttl_ms=None)[1]
+
+        return self.write(add)
+
+    def token(self) -> str:
+        """Return an API token of the first admin."""
+
+        def issue(session: Session) -> str:
+            user = service.find_user(session, ADMIN)
+            assert user is not None
+            return credentials.issue(session, user, "token", ttl_ms=None)[1]
+
+        return self.write(issue)
+
+    def write(self, work: Callable[[Session], Any], tenant: str | None = None) -> Any:
+        """Run a unit of work on its database, beside it."""
+        with self.database() as database:
+            return database.write_now(tenant, work)
+
+    def read(self, work: Callable[[Session], Any]) -> Any:
+        """Look into its database, beside it."""
+        with self.database() as database:
+            return database.read_now(None, work)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Database]:
+        database = Database(settings.load(self.state_dir, environ=self.env).url)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def keyring(self) -> keyring.Keyring:
+        return keyring.load(self.state_dir)
+
+    def get(self, path: str, token: str | None = None) -> tuple[int, Any]:
+        return self.request("GET", path, token)
+
+    def request(
+        self, method: str, path: str, token: str | None = None, body: Any = None
+    ) -> tuple[int, Any]:
+        """Call its API; return status and body, parsed where it is JSON. 0: nobody answers."""
+        headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=DEADLINE_S) as reply:
+                return reply.status, _body(reply)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _body(error)
+        except OSError:
+            return 0, None
+
+    def until(self, condition: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
+        """Wait until something is true that only asking tells; fail when it never comes."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (found := condition()):
+            dead = self.process is not None and self.process.poll() is not None
+            if dead or time.monotonic() > deadline_s:
+                raise AssertionError(f"never came true; the log's end:\n{self.log()[-4000:]}")
+            time.sleep(0.02)
+        return found
+
+    def log(self) -> str:
+        """Return what it wrote on stderr so far."""
+        path = self.state_dir / "stderr"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def close(self) -> None:
+        """End it and remove its files."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+        shutil.rmtree(self.state_dir, ignore_errors=True)
+
+    def _where(self) -> list[str]:
+        return ["--state-dir", str(self.state_dir)]
+
+
+@contextlib.contextmanager
+def running_hub(
+    database_url: str | None = None, env: dict[str, str] | None = None
+) -> Iterator[HubProcess]:
+    """Start a hub, and end it afterwards."""
+    hub = HubProcess(database_url, env)
+    try:
+        yield hub.start()
+    finally:
+        hub.close()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _body(reply: Any) -> Any:
+    data = reply.read()
+    if "json" in reply.headers.get("Content-Type", ""):
+        return json.loads(data)
+    return data.decode(errors="replace")
