@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from wire.connect import Refusal
+
 
 class HubError(Exception):
     """The base. `status` is the HTTP status; `extra` are further members of the problem."""
@@ -86,6 +88,42 @@ class StorageFullError(HubError):
 
     status = 507
     code = "no_space"
+
+
+class AgentOfflineError(UnavailableError):
+    """The agent has no live link."""
+
+    code = "agent_offline"
+
+
+class UnsupportedError(ConflictError):
+    """The agent at the other end does not know how."""
+
+    code = "unsupported"
+
+
+class ForeignResultError(ConflictError):
+    """A result for a job of another agent: dropped, audited."""
+
+    code = "foreign_result"
+
+
+class DuplicateResultError(ConflictError):
+    """A result for a job that nobody knows, or that has one already: the first one stays."""
+
+    code = "duplicate"
+
+
+class ProtocolError(Exception):
+    """A packet that is none; the sentence tells why, without the packet's data."""
+
+
+class RefusalError(Exception):
+    """A peer is not let into a namespace; it is told `refusal`."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
 
 
 class SettingsError(Exception):

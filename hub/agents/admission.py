@@ -20,8 +20,8 @@ from hub.audit import service as audit
 from hub.authorize import Principal
 from hub.clock import now_ms
 from hub.db.database import Database
+from hub.errors import RefusalError
 from hub.keyring import Keyring
-from hub.sockets.server import RefusalError
 from wire.connect import Refusal
 from wire.errors import AuthError
 from wire.signature import SignedQuery, check, parse_query

@@ -27,7 +27,12 @@ from hub.audit import service as audit
 from hub.authorize import Principal
 from hub.clock import now_ms
 from hub.db.database import Database
-from hub.errors import ConflictError, StorageFullError, UnavailableError
+from hub.errors import (
+    DuplicateResultError,
+    ForeignResultError,
+    StorageFullError,
+    UnavailableError,
+)
 from wire.events import FINAL_EVENTS, TABLE, Direction, ToServer, event_name
 
 M = TypeVar("M", bound=msgspec.Struct)
@@ -41,18 +46,6 @@ LANE_EVENTS = 256
 RETRY_S = 1.0
 FINAL_CLASSES = frozenset(TABLE[Direction.TO_SERVER][name] for name in FINAL_EVENTS)
 _log = structlog.get_logger()
-
-
-class ForeignResultError(ConflictError):
-    """A result for a job of another agent."""
-
-    code = "foreign_result"
-
-
-class DuplicateResultError(ConflictError):
-    """A result for a job that nobody knows, or that has one already."""
-
-    code = "duplicate"
 
 
 class Inbox:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from hub.errors import BadRequestError, ConflictError, UnavailableError
+from hub.errors import AgentOfflineError, BadRequestError, UnsupportedError
 from hub.sockets.server import Peer
 from wire import limits
 from wire.connect import JobState
@@ -25,18 +25,6 @@ from wire.shell import ShellInput
 
 REPLACED = "replaced"
 _PIECE_CHARS = 4 * limits.KIB  # of any text: at most 6 bytes each once it is JSON
-
-
-class AgentOfflineError(UnavailableError):
-    """The agent has no live link."""
-
-    code = "agent_offline"
-
-
-class UnsupportedError(ConflictError):
-    """The agent at the other end does not know how."""
-
-    code = "unsupported"
 
 
 @dataclass(eq=False, slots=True)

@@ -22,8 +22,9 @@ from hub.agents.links import REPLACED, Link, Links
 from hub.audit import service as audit
 from hub.clock import now_ms
 from hub.db.database import Database
+from hub.errors import ProtocolError
 from hub.sockets.complaints import Complaints
-from hub.sockets.packets import Event, ProtocolError
+from hub.sockets.packets import Event
 from hub.sockets.server import Peer
 from wire import features
 from wire.connect import ConnectAuth, read_auth

@@ -24,10 +24,10 @@ import structlog
 from hub.audit import service as audit
 from hub.authorize import ACTIONS, Principal, Role, authorize
 from hub.db.database import Database
-from hub.errors import BadRequestError, HubError, NotFoundError
+from hub.errors import BadRequestError, HubError, NotFoundError, ProtocolError, RefusalError
 from hub.operators import credentials
-from hub.sockets.packets import Event, ProtocolError
-from hub.sockets.server import Peer, RefusalError
+from hub.sockets.packets import Event
+from hub.sockets.server import Peer
 from wire import __version__, strictjson
 from wire.connect import Refusal
 

@@ -18,9 +18,9 @@ import engineio
 from engineio import packet
 from engineio.exceptions import QueueEmpty
 
+from hub.errors import ProtocolError
 from hub.sockets.complaints import Complaints
 from hub.sockets.engine_socket import EngineSocket
-from hub.sockets.packets import ProtocolError
 
 JOIN_S = 5.0
 ATTACHMENTS_S = 10.0

@@ -20,7 +20,7 @@ from engineio import packet
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import ContentTooLongError
 
-from hub.sockets.packets import ProtocolError
+from hub.errors import ProtocolError
 
 if TYPE_CHECKING:
     from hub.sockets.engine import Engine

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from hub.errors import ProtocolError
+
 CONNECT, DISCONNECT, EVENT, ACK = "0", "1", "2", "3"
 BINARY_EVENT, BINARY_ACK = "5", "6"
 MAX_ATTACHMENTS = 99
@@ -24,10 +26,6 @@ _HEAD = re.compile(
 )
 _ARGUMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _NAME = msgspec.json.Decoder(str)
-
-
-class ProtocolError(Exception):
-    """A packet that is none; the sentence tells why, without the packet's data."""
 
 
 class Packet(NamedTuple):

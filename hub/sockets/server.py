@@ -17,23 +17,15 @@ import socketio
 import structlog
 from socketio.exceptions import ConnectionRefusedError as RefusedError
 
+from hub.errors import ProtocolError, RefusalError
 from hub.settings import HubSettings
 from hub.sockets import engine, packets
 from hub.sockets.engine_socket import EngineSocket
-from hub.sockets.packets import ProtocolError
-from wire.connect import Refusal, refusal_object
+from wire.connect import refusal_object
 
 PROTOCOL_VIOLATION = "protocol_violation"
 _RESERVED = frozenset({"connect", "connect_error", "disconnect", "disconnecting"})
 _log = structlog.get_logger()
-
-
-class RefusalError(Exception):
-    """A peer is not let into a namespace; it is told `refusal`."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.reason)
-        self.refusal = refusal
 
 
 class Peer:
