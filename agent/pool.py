@@ -147,8 +147,9 @@ class Pool:
 
     def adopt(self, record: JobRecord, owner: Owner) -> Worker | None:
         """Take over a worker that an earlier agent started; None: it is not there any more."""
-        alive = record.boot_id == self._boot_id and processes.is_same(record.pid, record.start_time)
-        if not alive:
+        # Dead and not reaped yet: what it has left is in its spool, and it answers nobody.
+        process = processes.ProcessRef(record.pid, record.start_time)
+        if record.boot_id != self._boot_id or not processes.is_alive(process):
             return None
         worker = Worker(self._loop, record, owner, self._on_reaped, self._note_words)
         self._workers[record.job_id] = worker

@@ -74,6 +74,7 @@ class Console:
         self.fault: AssertionError | None = None
         self.ran = ran
         self._transcripts: dict[str, Transcript] = {}
+        self._begun_on: dict[str, str | None] = {}  # the link that a session was opened on
         self._position = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -86,6 +87,8 @@ class Console:
         session = session or f"session-{next(_NAMES)}"
         with self._lock:
             self._transcripts[session] = Transcript(session)
+            links = self.hub.connections
+            self._begun_on[session] = links[-1].sid if links else None
         self.hub.emit("shell_start", {"session": session})
         if first:
             self.type(session, first)
@@ -154,7 +157,7 @@ class Console:
     # -- after a reconnect ---------------------------------------------------------------------
 
     def follow(self) -> Console:
-        """From now on resume every session after each hello, and ask for lost jobs again."""
+        """From now on resume earlier sessions after each hello, and ask for lost jobs again."""
         self._follower = threading.Thread(target=self._follow, name="console", daemon=True)
         self._follower.start()
         return self
@@ -177,7 +180,7 @@ class Console:
         position = self.hub.record.mark()
         while not self._stopping.is_set():
             try:
-                self.hub.record.wait("hello", lambda _: True, 0.2, position)
+                hello = self.hub.record.wait("hello", lambda _: True, 0.2, position)
             except NotSeenError:
                 continue
             position = self.hub.record.mark()
@@ -187,10 +190,12 @@ class Console:
                 self.fault = error
                 return
             with contextlib.suppress(AssertionError, OSError):  # the hub is gone again
-                self._resume()
+                self._resume(hello["sid"])
 
-    def _resume(self) -> None:
+    def _resume(self, sid: str) -> None:
         for session, transcript in list(self._transcripts.items()):
+            if self._begun_on[session] == sid:
+                continue  # nothing was lost: that would be behind what was acknowledged
             self.hub.emit("shell_resume", {"session": session, "offset": len(transcript.data)})
         known = self.results()
         for name, command in list(self.jobs.items()):

@@ -355,6 +355,34 @@ def test_record_of_another_process_is_reported_and_nobody_is_signalled(
         os.waitpid(pid, 0)
 
 
+def test_worker_that_is_dead_and_not_reaped_is_not_adopted(agents: Generations) -> None:
+    """Its zygote stands still, or is gone: what it left is in its spool, and answers nobody."""
+    state = f"{agents.root}/state"
+    os.makedirs(state, 0o700)
+    pid = decoy()
+    started = processes.start_time(pid)
+    assert started is not None
+    record = record_of("shell", "s")
+    jobs.place_record(
+        state,
+        msgspec.structs.replace(
+            record, pid=pid, start_time=started, boot_id=processes.boot_id() or ""
+        ),
+    )
+    spool = jobs.Spool(result=ShellEnded(reason="lease_expired", offset=0))
+    fd = jobs.open_spool(jobs.spool_path(state, record.job_id))
+    jobs.write_spool(fd, spool)
+    os.close(fd)
+    os.kill(pid, signal.SIGKILL)
+    try:
+        until(lambda: processes.state(pid) == "Z")
+        core = Core(agents.next())
+        assert core.adopted == 0
+        assert core.closed() == [("s", "lease_expired")]
+    finally:
+        os.waitpid(pid, 0)
+
+
 def test_record_that_makes_no_sense_keeps_no_other_job_from_being_found(
     agents: Generations,
 ) -> None:
@@ -396,6 +424,7 @@ def test_worker_without_an_agent_ends_with_its_lease_and_leaves_its_result(
     assert spool is not None and isinstance(spool.result, ShellEnded)
     assert spool.result.reason == "lease_expired"
     core = Core(agents.next())
+    core.place.until(core.closed)  # after its unread output
     assert core.closed() == [("s", "lease_expired")]
     core.place.until(lambda: os.listdir(f"{agents.root}/state/jobs") == [])
 
@@ -489,6 +518,7 @@ def test_stop_without_an_agent_leaves_nothing_and_is_quick_about_it(agents: Gene
     assert left_of(agents) == []
     assert took_s < 5.0  # a closed shell is killed after 1 s; what obeys is not waited for
     second = Core(agents.next())
+    second.place.until(lambda: len(second.closed()) == 3)
     assert sorted(second.closed()) == [(key, "agent_stopped") for key in ("a", "b", "c")]
 
 

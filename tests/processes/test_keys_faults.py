@@ -19,16 +19,20 @@ from workers.keys.authorized_keys import TEMPORARY, update
 OLD = b"ssh-rsa AAAAold somebody\n"
 NEW = OLD + b"ssh-ed25519 AAAAnew ours\n"
 
-# Waits until strace is attached, replaces the file once, and says how that went.
+# Waits until strace is attached, replaces the file once, and says how that went. It waits in a call
+# that the writing has no use for: strace may or may not count one that it has found begun.
+WAITS = {"poll", "ppoll", "restart_syscall"}
 WRITER = """
-import ctypes, os, sys
+import ctypes, os, select, sys
 sys.path[:] = eval(sys.argv[2])
 from workers.keys.authorized_keys import update
 from workers.keys.errors import SyncError
 new = sys.argv[3].encode()
 ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # let strace attach under Yama
+told = select.poll()
+told.register(0, select.POLLIN)
 print("ready", flush=True)
-sys.stdin.readline()
+told.poll()
 try:
     update(sys.argv[1], lambda old: new, lambda: True)
     said = "ok"
@@ -90,10 +94,11 @@ def calls(home: Path) -> list[Call]:
     counted: Counter[str] = Counter()
     calls = []
     for name in names:
-        counted[name] += 1
-        calls.append(Call(name, counted[name]))
+        if name not in WAITS:
+            counted[name] += 1
+            calls.append(Call(name, counted[name]))
     put_back(home)
-    return calls[1:]  # the first one is the wait for strace
+    return calls
 
 
 def content(home: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import resource
@@ -37,7 +38,9 @@ sys.addaudithook(
 
 
 @pytest.fixture
-def place() -> Iterator[Endpoint]:
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    """No zygote tells how an impostor's process ended: that is not waited for as long."""
+    monkeypatch.setattr("agent.worker.EXIT_REPORT_S", 0.1)
     with endpoint() as built:
         yield built
 
@@ -73,7 +76,7 @@ class Impostor:
 
     def __init__(self, place: Endpoint, talk: Talk) -> None:
         self._talk = talk
-        self._stop = threading.Event()
+        self._conn: socket.socket | None = None
         # One that the endpoint's reaper collects: its exit is then seen like a worker's.
         self.pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
         started = processes.start_time(self.pid)
@@ -98,6 +101,7 @@ class Impostor:
             return
         with conn:
             conn.settimeout(20)
+            self._conn = conn
             try:
                 self._talk(conn)
                 while conn.recv(65536):
@@ -107,6 +111,9 @@ class Impostor:
 
     def close(self) -> None:
         self._listening.close()
+        if self._conn is not None:
+            with contextlib.suppress(OSError):  # closed already
+                self._conn.shutdown(socket.SHUT_RDWR)
         self._thread.join(30)
         assert not self._thread.is_alive()
 
@@ -287,8 +294,11 @@ def test_worker_that_never_reads_is_dropped_and_costs_a_bounded_queue(place: End
     assert witness.gone[0].reason == "worker_stalled"
 
 
-def test_address_that_is_another_user_s_is_not_talked_to(place: Endpoint) -> None:
+def test_address_that_is_another_user_s_is_not_talked_to(
+    place: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The record says where; who listens there must be us."""
+    monkeypatch.setattr("agent.worker.REDIALS", 5)
     if os.geteuid() != 0:
         pytest.skip("this machine: another user's socket needs root")
     pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})

@@ -227,7 +227,7 @@ def test_stopped_worker_is_killed_as_stalled_in_time(place: Endpoint, busy: bool
 def test_stopped_worker_that_goes_on_in_time_is_left_alone(place: Endpoint) -> None:
     shells = place.shells()
     worker = open_shell(place, shells, "s")
-    for _ in range(3):
+    for _ in range(2):
         os.kill(worker.pid, signal.SIGSTOP)
         wait(place, SHORT.stall_s / 2)
         os.kill(worker.pid, signal.SIGCONT)

@@ -191,7 +191,7 @@ def test_link_flaps_leave_streams_whole(tmp_path: Path, soak: bool) -> None:
             transcript = console.transcript(session)
         assert agent.process is not None and agent.process.poll() is None
     assert result["summary"]["code"] == 0
-    assert len([f for f in hub.finals() if f["payload"].get("jobId") == job]) == 1
+    assert len({f["id"] for f in hub.finals() if f["payload"].get("jobId") == job}) == 1
     whole = "".join(f"{n}\n" for n in range(1, 200_000)).encode()
     assert result["summary"]["stdoutBytes"] == len(whole[: result["summary"]["stdoutBytes"]])
     pieces = [event.payload for event in hub.events("admin_output", jobId=job)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from tests.doubles.key_server import KeyServer
 KINDS = {"admin", "backup", "files", "keys", "shell", "telemetry"}
 # Whole packages that a job, the hub or a developer needs, and the agent never.
 NEVER = {"pexpect", "ptyprocess", "psutil", "winpty", "hub", "aiohttp", "supervisor", "requests"}
+# What a person at a terminal and the making of an identity need, and no process that stays.
+PASSING = {"cryptography", "rich", "segno"}
 # Parts of what it may have: YAML is for a YAML file, the rest comes along when nobody looks.
-NOT_HERE = {"yaml", "_yaml", "urllib3", "asyncio", "cryptography", "concurrent", "pytest"}
+NOT_HERE = {"yaml", "_yaml", "urllib3", "asyncio", "concurrent", "pytest"}
 LIBRARIES = ("_psutil", "_yaml", "_rust", "winpty")
 
 
@@ -64,12 +68,35 @@ def test_agent_process_imports_nothing_of_the_jobs(hub: Hub, tmp_path: Path) -> 
             agent.start()
             work(hub, agent)
             maps = Path(f"/proc/{agent.pid}/maps").read_text()
+            others = [Path(f"/proc/{pid}/maps").read_text() for pid in agent.processes()]
             assert agent.command("stop").returncode == 0
         finally:
             agent.close()
     loaded = set(json.loads(seen.read_text()))
     packages = {name.partition(".")[0] for name in loaded}
-    assert packages & (NEVER | NOT_HERE) == set()
+    assert packages & (NEVER | PASSING | NOT_HERE) == set()
     assert {name.split(".")[1] for name in loaded if name.startswith("workers.")} & KINDS == set()
     assert [name for name in LIBRARIES if name in maps] == []
+    assert len(others) >= 3 and not any("cryptography" in mapped for mapped in others)
     assert {"agent", "wire", "workers", "socketio"} <= packages  # it was the right process
+
+
+# Every module of every worker that stays, the ones that are loaded late included.
+LOAD_WORKERS = """
+import importlib, sys
+from workers import entry, zygote
+names = {name for kind, name in entry.KINDS.items() if kind != "heartbeat"}
+for name in [*zygote.PRELOADED, *names]:
+    module = importlib.import_module(name)
+    getattr(module, "import_all", lambda: None)()
+print(*sys.modules)
+"""
+
+
+def test_zygote_and_workers_import_nothing_of_the_link_nor_of_enrolment() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", LOAD_WORKERS], capture_output=True, text=True, check=True
+    )
+    packages = {name.partition(".")[0] for name in done.stdout.split()}
+    assert packages & (PASSING | {"agent", "hub", "socketio", "engineio", "websocket"}) == set()
+    assert {"workers", "psutil"} <= packages
