@@ -34,7 +34,19 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 def parser(word: str, about: str) -> argparse.ArgumentParser:
     """Return a parser for `jackline WORD`."""
-    return argparse.ArgumentParser(prog=f"jackline {word}", description=about, allow_abbrev=False)
+    return argparse.ArgumentParser(
+        prog=f"jackline {word}", description=about, allow_abbrev=False, formatter_class=_help
+    )
+
+
+def _help(prog: str) -> argparse.HelpFormatter:
+    """As wide as the terminal. Left to find that out, argparse loads every compressor there is."""
+    told = os.environ.get("COLUMNS", "")
+    try:
+        columns = int(told) if told.isdecimal() else os.get_terminal_size().columns
+    except OSError:
+        columns = 80
+    return argparse.HelpFormatter(prog, width=max(columns, 40) - 2)
 
 
 def add_format(to: argparse.ArgumentParser) -> None:
