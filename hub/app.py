@@ -15,6 +15,7 @@ from sqlalchemy import text
 from hub import problems
 from hub.assembly import Hub
 from hub.console import routes as console
+from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
 from hub.operators import login_api
 from hub.requests import TheHub, public
 from hub.sockets.guards import SocketApp
@@ -45,7 +46,14 @@ def build(hub: Hub) -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Return every family's routes."""
-    return [router, login_api.router]
+    return [
+        router,
+        login_api.router,
+        api_enrolment.router,
+        api_approval.router,
+        api_beats.router,
+        api_commands.router,
+    ]
 
 
 @asynccontextmanager

@@ -15,11 +15,19 @@ from hub.agents.inbox import Inbox
 from hub.agents.links import Links
 from hub.agents.namespace import AgentNamespace
 from hub.db.database import Database
+from hub.heartbeat import authority
+from hub.heartbeat import upkeep as heartbeat_upkeep
+from hub.heartbeat.addresses import Addresses
+from hub.heartbeat.artifact_store import DirectoryStore
+from hub.heartbeat.beats import Beats
+from hub.heartbeat.enrolment import Enroller
+from hub.heartbeat.showing import Reader, read_proxy_secret
 from hub.keyring import Keyring
 from hub.operators.logins import Logins
 from hub.settings import HubSettings
 from hub.sockets.console import Console
 from hub.sockets.server import SocketServer
+from hub.throttle import Failures
 
 
 class Hub:
@@ -31,6 +39,15 @@ class Hub:
         self.database = database
         self.origins = origins(settings, settings.port)
         self.logins = Logins(database, keyring)
+        self.authority = authority.load(settings.state_dir, keyring)
+        self.addresses = Addresses(settings, self.authority)
+        self.showing = Reader(
+            self.authority, read_proxy_secret(settings), self.addresses.agents_url
+        )
+        self.enroller = Enroller(keyring, self.authority, settings.certificate_hours)
+        self.enrolment_failures = Failures(limit=20, window_s=60)
+        self.beats = Beats(settings.heartbeat_interval_s)
+        self.artifacts = DirectoryStore(settings.state_dir / "artifacts")
         self._tasks: set[asyncio.Task[Any]] = set()
         self.links = Links()
         self.inbox = Inbox(database, self.later)
@@ -53,6 +70,8 @@ class Hub:
         """Begin what runs by itself."""
         self.later(self.sockets.eio.watch())
         self.later(self.console.check_forever())
+        self.artifacts.prepare()
+        self.later(heartbeat_upkeep.run(self))
 
     async def stop(self) -> None:
         """End what runs by itself, then the database."""

@@ -65,6 +65,13 @@ class ConflictError(HubError):
     code = "conflict"
 
 
+class TooLargeError(HubError):
+    """The body is larger than may be."""
+
+    status = 413
+    code = "too_large"
+
+
 class RateLimitedError(HubError):
     """Too many failures from there; `retry_after_s` is sent as Retry-After."""
 

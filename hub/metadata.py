@@ -8,8 +8,9 @@ from __future__ import annotations
 from hub.agents import models as agents
 from hub.audit import models as audit
 from hub.db.tables import Table
+from hub.heartbeat import models as heartbeat
 from hub.jobs import models as jobs
 from hub.operators import models as operators
 
-FAMILIES = (agents, audit, jobs, operators)
+FAMILIES = (agents, audit, heartbeat, jobs, operators)
 METADATA = Table.metadata

@@ -38,8 +38,16 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
     transports: tuple[Transport, ...] = ("websocket",)
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    tls_own_ca: bool = False
+    """Serve https with a certificate of the hub's own authority, which enrolment tokens pin."""
     agents_port: Port | None = None
     """A listener of its own for agents with client certificates."""
+    agents_url: str | None = None
+    """How agents reach it; None: `agents_port` of the host of `public_url`."""
+    certificate_hours: Annotated[float, Meta(gt=0, le=24 * 366)] = 24 * 14
+    """How long an agent's certificate is good; renewed from two thirds on."""
+    heartbeat_interval_s: Annotated[float, Meta(ge=1, le=3600)] = 60
+    """How often agents beat."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses whose X-Forwarded-For and client-certificate header are believed."""
     proxy_secret_file: Path | None = None

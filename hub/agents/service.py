@@ -28,12 +28,16 @@ def add_asset(session: Session, tenant_id: str, name: str) -> Asset:
 
 
 def add_agent(
-    session: Session, keyring: Keyring, asset: Asset, client_id: str, secret: str | None = None
+    session: Session,
+    keyring: Keyring,
+    asset: Asset,
+    client_id: str | None = None,
+    secret: str | None = None,
 ) -> tuple[Agent, str]:
     """Give a machine a credential for the live link.
 
     Args:
-        client_id: as an agent's configuration has it.
+        client_id: as an agent's configuration has it; None: the row's own id.
         secret: what a fielded agent has already; None makes one.
 
     Returns:
@@ -42,13 +46,15 @@ def add_agent(
     Raises:
         BadRequestError: no client id; ConflictError: it is taken.
     """
+    agent_id = new_id()
+    client_id = client_id or agent_id
     if not is_client_id(client_id):
         raise BadRequestError("client_id: 1 to 128 of letters, digits, `.`, `_`, `-`")
     if session.scalar(select(Agent.id).where(Agent.client_id == client_id)) is not None:
         raise ConflictError(f"client_id `{client_id}` is taken")
     secret = secret or secrets.token_urlsafe(32)
     agent = Agent(
-        id=new_id(),
+        id=agent_id,
         tenant_id=asset.tenant_id,
         asset_id=asset.id,
         client_id=client_id,

@@ -11,6 +11,7 @@ WORDS = {
     "agent": ("hub.cli.agent", "register an agent by hand"),
     "init": ("hub.cli.init", "make the hub's state directory, database and first admin"),
     "serve": ("hub.cli.serve", "run the hub"),
+    "token": ("hub.cli.token", "enrolment tokens: make, list, revoke"),
     "migrate": ("hub.cli.migrate", "bring the database to this release's schema"),
 }
 _NEEDS = "jackline: the hub's packages are not installed: pip install 'jackline[hub]' ({name})"

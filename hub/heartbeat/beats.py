@@ -1,0 +1,136 @@
+"""One beat: who sends it, what it brings, what it takes home. One unit of work, one answer.
+
+Rules: answered only when everything in it is stored. A beat that came before (`seq` and `sent_at`
+no newer than its boot's last) brings no samples and takes no commands; its results are heard, since
+they are idempotent. An agent that was started again on the same boot counts from the beginning, at
+a later `sent_at`. The first beat closes the window in which a lost enrolment reply is given again.
+Source: contract part 2; fault cases C (heartbeat rows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from hub.agents.models import Asset
+from hub.clock import now_ms
+from hub.errors import ForbiddenError, HubError
+from hub.heartbeat import certificates, command_progress, inventories
+from hub.heartbeat.identification import Known, Shown, audit_refusal, identify
+from hub.heartbeat.models import Command, Enrolment
+from wire import bodies
+from wire.heartbeat import HeartbeatRequest, HeartbeatResponse
+from wire.problem import Code
+
+ACTION = "agent.beat"
+MAX_BOOTS = 8
+
+
+@dataclass
+class Taken:
+    """What came of a beat: an answer, or why there is none; and which commands moved."""
+
+    known: Known | None = None
+    response: HeartbeatResponse | None = None
+    refusal: HubError | None = None
+    moved: list[Command] = field(default_factory=list)
+    is_replay: bool = False
+
+
+class Beats:
+    """Takes beats in.
+
+    Args:
+        interval_s: when the next one is wanted.
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+
+    def take(self, session: Session, shown: Shown, beat: HeartbeatRequest) -> Taken:
+        """Store a beat, in the system's scope.
+
+        Raises:
+            UnauthorizedError, ForbiddenError: nobody we know; there is nothing to audit.
+        """
+        known = identify(session, shown)
+        if known.refusal is None and known.client_id != beat.agent_id:
+            said = ForbiddenError(
+                "the body names another agent than the credential", code=Code.IDENTITY_MISMATCH
+            )
+            known = replace(known, refusal=said)
+        if known.refusal is not None:
+            audit_refusal(session, known, ACTION)
+            return Taken(known=known, refusal=known.refusal)
+        return self._store(session, shown, known, beat)
+
+    def _store(self, session: Session, shown: Shown, known: Known, beat: HeartbeatRequest) -> Taken:
+        enrolment = session.get_one(Enrolment, known.agent_id)
+        if shown.is_certified and shown.leaf is not None:
+            certificates.shown_first(session, shown.leaf)
+        is_replay = _note_boot(enrolment, beat)
+        enrolment.closed_ms = enrolment.closed_ms or now_ms()
+        moved = [
+            command
+            for result in beat.command_results
+            if (command := command_progress.report(session, known, result)) is not None
+        ]
+        response = HeartbeatResponse(
+            server_ts=now_ms(), next_interval_sec=self._interval_s, agents_url=shown.agents_url
+        )
+        if is_replay:
+            return Taken(known=known, response=response, moved=moved, is_replay=True)
+        enrolment.beat_ms, enrolment.boot_id = now_ms(), beat.boot_id
+        self._keep_samples(session, known, beat)
+        wants = _inventory(session, known, enrolment, beat)
+        offered = command_progress.offer(session, known)
+        moved += [command for command in offered if command.offers == 1]
+        return Taken(
+            known=known,
+            moved=moved,
+            response=msgspec.structs.replace(
+                response,
+                want_inventory=wants,
+                pending_commands=tuple(map(command_progress.pending, offered)),
+            ),
+        )
+
+    def _keep_samples(self, session: Session, known: Known, beat: HeartbeatRequest) -> None:
+        asset = session.get_one(Asset, known.asset_id)
+        asset.seen_ms = now_ms()
+        if beat.metrics:
+            newest: dict[str, Any] = msgspec.to_builtins(beat.metrics[-1])
+            asset.sample = newest
+
+
+def _note_boot(enrolment: Enrolment, beat: HeartbeatRequest) -> bool:
+    """Remember where a boot's beats stand; tell whether this one came before."""
+    sent_ms = _sent_ms(beat)
+    boots: dict[str, list[int]] = dict(enrolment.boots)
+    last = boots.pop(beat.boot_id, None)
+    if last is not None and beat.seq <= last[0] and sent_ms <= last[1]:
+        return True
+    boots[beat.boot_id] = [beat.seq, sent_ms]
+    enrolment.boots = dict(list(boots.items())[-MAX_BOOTS:])
+    return False
+
+
+def _sent_ms(beat: HeartbeatRequest) -> int:
+    try:
+        return int(bodies.wall_s(beat.sent_at) * 1000)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _inventory(
+    session: Session, known: Known, enrolment: Enrolment, beat: HeartbeatRequest
+) -> bool:
+    """Keep an inventory that came; tell whether one is wanted."""
+    if beat.inventory is not None:
+        enrolment.inventory_digest = inventories.keep(session, known, beat.inventory)
+        return False
+    said = beat.inventory_digest
+    return said is not None and said != enrolment.inventory_digest

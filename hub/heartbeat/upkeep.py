@@ -1,0 +1,50 @@
+"""What runs by itself: commands expire, artifacts are forgotten.
+
+Rules: one loop; a database that does not answer is tried again at the next round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hub.errors import HubError
+from hub.heartbeat import artifacts, command_progress, notices
+
+if TYPE_CHECKING:
+    from hub.assembly import Hub
+
+EVERY_S = 5.0
+ARTIFACTS_EVERY_S = 600.0
+_log = structlog.get_logger()
+
+
+async def run(hub: Hub) -> None:
+    """Keep going until cancelled."""
+    waited_s = ARTIFACTS_EVERY_S
+    while True:
+        try:
+            await expire(hub)
+            if waited_s >= ARTIFACTS_EVERY_S:
+                await forget_artifacts(hub)
+                waited_s = 0.0
+        except HubError as error:
+            _log.warning("upkeep of commands failed", code=error.code)
+        await asyncio.sleep(EVERY_S)
+        waited_s += EVERY_S
+
+
+async def expire(hub: Hub) -> None:
+    """End the commands whose time is over."""
+    while ended := await hub.database.write(None, command_progress.expire):
+        for command in ended:
+            notices.moved(hub, command)
+
+
+async def forget_artifacts(hub: Hub) -> None:
+    """Remove artifacts that are older than they may be."""
+    while ids := await hub.database.write(None, artifacts.outdated, hub.settings.artifacts_days):
+        for artifact_id in ids:
+            await asyncio.to_thread(hub.artifacts.delete, artifact_id)
