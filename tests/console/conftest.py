@@ -1,0 +1,91 @@
+"""One hub, one real agent and one browser for the pages' tests; a person each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy.orm import Session
+
+from hub.authorize import Role
+from hub.operators import passwords, service
+from tests.doubles.agent_process import AgentProcess, running_agent
+from tests.doubles.browser import Person, chromium
+from tests.doubles.hub_process import HubProcess, running_hub
+
+PASSWORD = "a password of the tests"
+OPERATOR, AUDITOR, ADMIN = "olga", "arne", "ada"
+MACHINE = "box-1"
+NewPerson = Callable[[str], Person]
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubProcess]:
+    with running_hub() as found:
+        for name, role in (
+            (OPERATOR, Role.OPERATOR),
+            (AUDITOR, Role.AUDITOR),
+            (ADMIN, Role.TENANT_ADMIN),
+        ):
+            add_person(found, name, role)
+        yield found
+
+
+def add_person(hub: HubProcess, name: str, role: Role) -> None:
+    kept = passwords.hash_password(PASSWORD)
+
+    def add(session: Session) -> None:
+        tenant = service.find_tenant(session, service.DEFAULT_TENANT)
+        assert tenant is not None
+        service.add_user(session, tenant.id, name, role, kept)
+
+    hub.write(add)
+
+
+@pytest.fixture(scope="session")
+def agent(hub: HubProcess) -> Iterator[AgentProcess]:
+    config = {
+        "clientId": MACHINE,
+        "authToken": hub.add_agent(MACHINE),
+        "statsIntervalSec": 2,
+        "admin": {"enableShell": True, "allowedCommands": ["echo", "uname"], "maxConcurrent": 8},
+        "shell": {"command": "/bin/sh"},
+    }
+    with running_agent(hub.url, config) as found:
+        found.until(lambda: found.ask("status")["link"]["state"] == "up")
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def new_person(hub: HubProcess, browser: object) -> Iterator[NewPerson]:
+    """Let somebody come in: `new_person(OPERATOR)` is logged in, with a browser of their own."""
+    people: list[Person] = []
+
+    def come(name: str) -> Person:
+        person = Person(browser, hub.url)  # type: ignore[arg-type]
+        people.append(person)
+        person.log_in(name, PASSWORD)
+        return person
+
+    yield come
+    for person in people:
+        person.close()
+
+
+@pytest.fixture
+def asset_id(hub: HubProcess, agent: AgentProcess) -> str:
+    """Return the machine that the agent runs on."""
+    from sqlalchemy import select
+
+    from hub.agents.models import Asset
+
+    found: str = hub.read(
+        lambda session: session.scalars(select(Asset.id).where(Asset.name == MACHINE)).one()
+    )
+    return found

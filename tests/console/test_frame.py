@@ -1,0 +1,52 @@
+"""The frame around every page: logging in and out, refusals, themes, the palette's keys."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.console.conftest import OPERATOR, PASSWORD, NewPerson
+from tests.doubles.browser import Person
+from tests.doubles.hub_process import HubProcess
+
+
+def test_a_page_asks_to_log_in_and_comes_back(
+    hub: HubProcess, browser: object, asset_id: str
+) -> None:
+    person = Person(browser, hub.url)  # type: ignore[arg-type]
+    person.show(f"/agents/{asset_id}/activity")
+    expect(person.page).to_have_url(re.compile("/login\\?next="))
+    person.page.get_by_label("Name").fill(OPERATOR)
+    person.page.get_by_label("Password").fill("wrong")
+    person.page.get_by_role("button", name="Log in").click()
+    expect(person.page.get_by_role("alert")).to_have_text("Wrong name, password or one-time code.")
+    assert person.axe() == []
+    person.screenshots("login")
+    person.page.get_by_label("Password").fill(PASSWORD)
+    person.page.get_by_role("button", name="Log in").click()
+    expect(person.page).to_have_url(re.compile(f"/agents/{asset_id}/activity$"))
+    person.close()
+
+
+def test_another_machine_is_not_here(new_person: NewPerson) -> None:
+    person = new_person(OPERATOR)
+    page = person.show("/agents/no-such-machine/activity")
+    expect(page.get_by_role("heading", name="Not here")).to_be_visible()
+    assert person.axe() == []
+
+
+def test_a_chosen_theme_stays(new_person: NewPerson, asset_id: str) -> None:
+    page = new_person(OPERATOR).show(f"/agents/{asset_id}/activity")
+    page.get_by_role("button", name=OPERATOR).click()
+    page.get_by_role("button", name="Dark").click()
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    expect(page.get_by_role("heading", name="Upcoming and running")).to_be_visible()
+
+
+def test_activity_is_readable(new_person: NewPerson, asset_id: str) -> None:
+    person = new_person(OPERATOR)
+    person.show(f"/agents/{asset_id}/activity")
+    assert person.axe() == []
+    person.screenshots("activity")
