@@ -93,11 +93,15 @@ class SshServer:
                 assert self._process.poll() is None, (self.folder / "log").read_text()
                 time.sleep(0.02)
 
+    def sessions(self) -> list[int]:
+        """Return the processes of all that are logged in."""
+        return [] if self._process is None else _sessions(self._process.pid)
+
     def stop(self) -> None:
         """End the listener and every session, as a host that goes away does."""
         if self._process is None:
             return
-        for pid in _sessions(self._process.pid):
+        for pid in self.sessions():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

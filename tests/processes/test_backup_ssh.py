@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.doubles.backup_worker import BackupBench
@@ -98,5 +99,48 @@ def test_broken_connection_is_made_again(bench: BackupBench, tmp_path: Path) -> 
         assert killed and ran["attempts"] > 1
         assert bench.well("verify", full=True)["different"] == 0
         assert sockets(bench) == []
+    finally:
+        server.stop()
+
+
+def test_ssh_killed_at_its_first_word_is_not_taken_for_an_account_without_a_shell(
+    bench: BackupBench, tmp_path: Path
+) -> None:
+    """Such an account has no xxh128 and no attributes, as far as anybody knows."""
+    server = SshServer(tmp_path / "sshd")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "ssh").write_text(
+        f"#!/bin/sh\nif [ ! -e {tmp_path}/once ]; then touch {tmp_path}/once; kill -9 $$; fi\n"
+        f'exec {require("ssh")} "$@"\n'
+    )
+    (folder / "ssh").chmod(0o755)
+    bench.over(server).change(search_path=f"{folder}:{os.environ['PATH']}", layout="mirror")
+    try:
+        ran = bench.well("run")
+        assert ran["checksum"] == "xxh128"
+        assert not [note for note in ran["notes"] if "rsync alone" in note]
+    finally:
+        server.stop()
+
+
+def test_temporary_file_of_a_killed_rsync_there_is_removed(
+    bench: BackupBench, tmp_path: Path
+) -> None:
+    """Its names are rsync's, its original is in the source, and it is of the broken-off run."""
+    server = SshServer(tmp_path / "sshd")
+    bench.over(server).change(layout="mirror")
+    try:
+        bench.well("run")
+        copy = tmp_path / "dest" / "src"
+        (copy / "sub" / ".b.aB3xYz").write_bytes(b"half")
+        (copy / ".other.aB3xYz").write_bytes(b"nobody's temporary file")
+        state = bench.folder / "run.json"
+        said = msgspec.json.decode(state.read_bytes())
+        state.write_bytes(msgspec.json.encode({**said, "state": "interrupted"}))
+        notes = bench.well("run")["notes"]
+        assert any("1 temporary file" in note for note in notes)
+        assert not (copy / "sub" / ".b.aB3xYz").exists()
+        assert (copy / ".other.aB3xYz").exists()
     finally:
         server.stop()

@@ -97,7 +97,7 @@ class Child:
                 actions.append((os.POSIX_SPAWN_DUP2, other, number))
             return os.posix_spawn(
                 argv[0],
-                [each.encode() for each in argv],
+                [os.fsencode(each) for each in argv],
                 {name.encode(): value.encode() for name, value in env.items()},
                 file_actions=actions,
                 setsid=True,

@@ -59,13 +59,15 @@ class Writer:
 
     Args:
         path: where it will be; `.open` is added until `finish`.
-        earlier: newest first; their checksums stand for files that have not changed.
+        earlier: newest first; their checksums stand for files that have not changed. One that has
+            checksums of another kind is of no use.
     """
 
     def __init__(self, path: Path, algorithm: str, earlier: list[Path]) -> None:
         self._path = path
         self._open = path.with_name(path.name + ".open")
-        self._earlier = [Earlier(each) for each in earlier]
+        same = [each for each in earlier if algorithm_of(each) == algorithm]
+        self._earlier = [Earlier(each) for each in same]
         self._file = self._open.open("wb", buffering=256 << 10)
         os.chmod(self._open, 0o600)
         self._file.write(HEADER + algorithm.encode() + b"\n")

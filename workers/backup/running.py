@@ -37,6 +37,7 @@ T = TypeVar("T")
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 MAX_ERRORS = 500
+_PASSING = ("ssh", "connection", "timeout", "killed")
 
 
 class Tally(msgspec.Struct):
@@ -64,6 +65,7 @@ class Run:
         self._lock: lock.Lock | None = None
         self._last: dict[str, Any] = {}
         self._was_broken_off = False
+        self._since_s = 0.0  # by the target's clock: when the first run began that was broken off
         self._is_copying = False
         self._attempt_bytes = 0
         self._moved_s = now_s()
@@ -108,7 +110,10 @@ class Run:
             try:
                 return (yield from begin())
             except BackupError as e:
-                if e.reason not in ("ssh", "connection", "timeout") or not self._may_wait():
+                if (
+                    e.reason not in ("ssh", "connection", "timeout", "killed")
+                    or not self._may_wait()
+                ):
                     raise
             self._gauge.say("waiting")
             yield wait_s
@@ -143,6 +148,8 @@ class Run:
         self._was_broken_off = last.get("state") in ("interrupted", "failed", "cancelled")
         if self._was_broken_off:
             ground.notes.append("the last run was broken off; this one goes on from there")
+        since_s = float(last.get("since") or 0.0) if self._was_broken_off else 0.0
+        self._since_s = since_s or ground.look.clock_s
         self._note("running", durable=True)
 
     def _prepare(self) -> Job[None]:
@@ -151,16 +158,25 @@ class Run:
         if self._last.get("error") == "no_space":
             yield from self._patiently(ground.drop_unfinished)
         yield from self._patiently(lambda: ground.target.prepare(ground.look, places))
-        if self._was_broken_off and ground.job.host is None and self._snapshot is None:
-            removed = yield from orphans.remove(ground, float(self._last.get("startedAt") or 0))
-            if removed:
-                ground.notes.append(f"{removed} temporary files of the last run were removed")
+        if self._was_broken_off and self._snapshot is None:
+            for source in ground.sources:
+                yield from self._tidy(source)
         known = [
             *backup_state.broken_manifests(ground.folder),
             *backup_state.known_manifests(ground.folder)[:1],
         ]
         path = backup_state.manifest_path(ground.folder, self._seq)
         self._manifest = Writer(path, ground.features.algorithm, known)
+
+    def _tidy(self, source: Source) -> Job[None]:
+        """Remove what a killed rsync has left; where that fails, the next run does."""
+        place, since_s = self._place(source), self._since_s
+        try:
+            removed = yield from orphans.remove(self._ground, source, place, since_s)
+        except BackupError:
+            return
+        if removed:
+            self._ground.notes.append(f"{removed} temporary files of a killed rsync were removed")
 
     def _place(self, source: Source) -> str:
         return source.name if self._snapshot is None else f"{source.name}/{self._snapshot.name}"
@@ -185,6 +201,7 @@ class Run:
                 raise BackupError(outcome.error, outcome.sentence)
             self._gauge.say("waiting")
             yield wait_s
+            yield from self._tidy(source)
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _attempt(self, source: Source) -> Job[tuple[int, Words]]:
@@ -323,6 +340,7 @@ class Run:
             "error": error,
             "seq": self._seq,
             "startedAt": self._started,
+            "since": self._since_s,
             "file": itemize.plain_name(self._gauge.file or b"").decode("utf-8", "replace"),
             "bytes": self._gauge.done_bytes,
             **backup_state.me(),

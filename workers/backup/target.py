@@ -20,12 +20,14 @@ from workers.backup.versions import Version
 from workers.backup_request import OWN_NAME
 
 MARKER = "marker"
+TEMPORARY = ".?*.??????"
 
 
 class Look(msgspec.Struct, frozen=True):
     """What was found. `version`: of the other end's rsync, None on this machine.
 
-    `snapshots`: by the source's name. `is_fresh`: not there yet, or empty.
+    `snapshots`: by the source's name. `is_fresh`: not there yet, or empty. `clock_s`: the time
+    there, by which its files are dated.
     """
 
     exists: bool
@@ -36,6 +38,7 @@ class Look(msgspec.Struct, frozen=True):
     xattrs: bool = True
     snapshots: dict[str, list[Snapshot]] = {}
     notes: tuple[str, ...] = ()
+    clock_s: float = 0.0
 
 
 class Target(Protocol):
@@ -52,6 +55,12 @@ class Target(Protocol):
 
     def remove(self, places: Sequence[str]) -> Job[None]:
         """Remove whole places."""
+
+    def temporaries(self, place: str, since_s: float) -> Job[list[bytes]]:
+        """Return files named like rsync's temporary ones that changed since then, below a place."""
+
+    def unlink(self, place: str, names: Sequence[bytes]) -> Job[None]:
+        """Remove single files below a place."""
 
     def argument(self, place: str) -> str:
         """Return a place as rsync's argument; its content is meant."""

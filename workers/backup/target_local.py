@@ -8,7 +8,10 @@ assert sys.platform != "win32"
 
 import contextlib
 import errno
+import fnmatch
 import os
+import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +21,13 @@ from workers.backup.layout import LATEST
 from workers.backup.manifest import sync_directory
 from workers.backup.sources import Source
 from workers.backup.steps import Job
-from workers.backup.target import MARKER, Look, own
+from workers.backup.target import MARKER, TEMPORARY, Look, own
 from workers.backup.tools import Tools, find_program
 from workers.backup_request import check_place
 from workers.errors import BackupError
 from workers.messages_backup import BackupJob
 
+_TURN_S = 0.05
 _LACKING = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -63,6 +67,7 @@ class LocalTarget:
             acls=_may_have(nearest, "system.posix_acl_access"),
             xattrs=_may_have(nearest, "user.jackline"),
             snapshots=found,
+            clock_s=time.time(),  # noqa: TID251 - compared with stamps of that clock
         )
 
     def prepare(self, look: Look, places: Sequence[str]) -> Job[None]:
@@ -102,6 +107,30 @@ class LocalTarget:
         if code != 0:
             raise BackupError("io_error", f"not removed: {words.text[:200]}")
 
+    def temporaries(self, place: str, since_s: float) -> Job[list[bytes]]:
+        home, found, waiting = os.fsencode(self.path(place)), list[bytes](), [b""]
+        until = time.monotonic() + _TURN_S
+        while waiting:
+            folder = waiting.pop()
+            for entry in _entries(os.path.join(home, folder)):
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(os.path.join(folder, entry.name))
+                elif fnmatch.fnmatchcase(entry.name, TEMPORARY.encode()):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_ctime >= since_s:
+                        found.append(os.path.join(folder, entry.name))
+            if time.monotonic() > until:
+                yield None
+                until = time.monotonic() + _TURN_S
+        return found
+
+    def unlink(self, place: str, names: Sequence[bytes]) -> Job[None]:
+        yield None
+        home = os.fsencode(self.path(place))
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(home, name))
+
     def argument(self, place: str) -> str:
         return f"{self.root}/{place}/"
 
@@ -120,6 +149,14 @@ def _resolved(dest_root: str) -> str:
 def _listed(path: str) -> list[str]:
     try:
         return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _entries(path: bytes) -> list[os.DirEntry[bytes]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
     except OSError:
         return []
 

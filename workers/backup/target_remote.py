@@ -21,7 +21,7 @@ from workers.backup import argv, layout, outcomes, versions
 from workers.backup.layout import LATEST
 from workers.backup.outcomes import Words
 from workers.backup.steps import Job
-from workers.backup.target import MARKER, Look, own
+from workers.backup.target import MARKER, TEMPORARY, Look, own
 from workers.backup.tools import Tools
 from workers.errors import BackupError
 from workers.messages_backup import BackupJob
@@ -30,6 +30,7 @@ _LOOK = """\
 d={root}
 rsync --version 2>/dev/null | head -n 30
 printf '\\n@facts\\n'
+echo "clock=$(date +%s)"
 if [ -d "$d" ]; then echo exists
 [ -e "$d/{own}/{marker}" ] && echo marked
 [ -z "$(ls -A "$d" 2>/dev/null | head -n 1)" ] && echo empty
@@ -37,6 +38,8 @@ elif [ -e "$d" ]; then echo blocked
 elif [ ! -d {parent} ]; then echo orphan
 fi
 """
+_NAMES_AT_ONCE = 100
+_SSH_FAILED = 255  # also told when the program at the other end was killed
 _LIST = "printf '@list\\n'; ls -1 {place} 2>/dev/null\n"
 
 
@@ -50,6 +53,7 @@ class RemoteTarget:
         self._locks = locks
         self._tools = tools
         self.root = job.dest_root
+        self._has_shell = False
         if job.dest_roots and not any(
             policy_roots.is_under(self.root, root) for root in job.dest_roots
         ):
@@ -65,10 +69,11 @@ class RemoteTarget:
         script += "".join(_LIST.format(place=self._quoted(name)) for name in names) + "exit 0\n"
         code, output, words = yield from self._tools.remote(script)
         text = output.decode("utf-8", "replace")
-        if code == 255:
+        if code == _SSH_FAILED or code < 0:
             raise _refusal(code, words)
         if code != 0 or "\n@facts\n" not in text:
             return _unknown(self._job.layout)
+        self._has_shell = True
         version, _, rest = text.partition("\n@facts\n")
         facts, *lists = rest.split("@list\n")
         found = set(facts.split())
@@ -83,6 +88,7 @@ class RemoteTarget:
             is_fresh="exists" not in found or "empty" in found,
             is_marked="marked" in found,
             version=versions.parse(version),
+            clock_s=_clock_s(found),
             snapshots={
                 name: layout.snapshots(listed.splitlines())
                 for name, listed in zip(names, lists, strict=False)
@@ -117,6 +123,23 @@ class RemoteTarget:
         if places:
             yield from self._do(f"rm -rf -- {' '.join(map(self._quoted, places))}\n")
 
+    def temporaries(self, place: str, since_s: float) -> Job[list[bytes]]:
+        if not self._has_shell:
+            return []
+        script = (
+            f"cd {self._quoted(place)} && "
+            f"find . -type f -name {shlex.quote(TEMPORARY)} -newerct @{int(since_s)} -print0\n"
+        )
+        code, output, _ = yield from self._tools.remote(script)
+        return [each[2:] for each in output.split(b"\0")[:-1]] if code == 0 else []
+
+    def unlink(self, place: str, names: Sequence[bytes]) -> Job[None]:
+        for at in range(0, len(names), _NAMES_AT_ONCE):
+            listed = " ".join(
+                shlex.quote("./" + os.fsdecode(name)) for name in names[at : at + _NAMES_AT_ONCE]
+            )
+            yield from self._do(f"cd {self._quoted(place)} && rm -f -- {listed}\n")
+
     def argument(self, place: str) -> str:
         return argv.remote(self._host, f"{self.root}/{place}/")
 
@@ -136,7 +159,7 @@ class RemoteTarget:
         code, _, words = yield from self._tools.remote(script)
         if code == 0:
             return
-        if code == 255 or re.search("No space left|Disk quota", words.text):
+        if code == _SSH_FAILED or code < 0 or re.search("No space left|Disk quota", words.text):
             raise _refusal(code, words)
         raise BackupError("bad_dest", f"{self._host}: {words.text[:200] or f'code {code}'}")
 
@@ -144,6 +167,11 @@ class RemoteTarget:
 def _refusal(code: int, words: Words) -> BackupError:
     outcome = outcomes.judge(code, words)
     return BackupError(outcome.error or "ssh", outcome.sentence)
+
+
+def _clock_s(facts: set[str]) -> float:
+    said = next((each[6:] for each in facts if each.startswith("clock=")), "")
+    return float(said) if said.isdecimal() else 0.0
 
 
 def _unknown(wanted: str) -> Look:

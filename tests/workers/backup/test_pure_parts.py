@@ -168,27 +168,40 @@ def test_pruning_is_refused_while_the_newest_lies_in_the_future() -> None:
         layout.refuse_future(future, 1_700_000_000)
 
 
-def test_manifest_carries_checksums_over_and_survives_being_broken_off(tmp_path: Path) -> None:
-    def item(name: bytes, checksum: bytes = b"", change: bytes = b".f         ") -> Item:
-        return Item(change, 5, checksum, b"2026/11/21-22:07:23", b"rw-r--r--", name)
+def row(name: bytes, checksum: bytes = b"") -> itemize.Row:
+    change = b">f+++++++++" if checksum else b".f         "
+    return (change, b"5", checksum, b"2026/11/21-22:07:23", b"rw-r--r--", name, b"")
 
+
+def test_manifest_carries_checksums_over_and_survives_being_broken_off(tmp_path: Path) -> None:
     first = manifest.Writer(tmp_path / "000001.tsv", "xxh128", [])
-    for number in range(50):
-        first.add(b"src", item(b"f%d" % number, b"%032d" % number, b">f+++++++++"))
-    first.add(b"src", item(b"hard", change=b"hf+++++++++")._replace(target=b"f7"))
+    first.add_files(b"src", [row(b"f%d" % number, b"%032d" % number) for number in range(50)])
+    hard = Item(b"hf+++++++++", 5, b"", b"2026/11/21-22:07:23", b"rw-r--r--", b"hard", b"f7")
+    first.add(b"src", hard)
     first.finish()
     entries = {each.name: each for each in manifest.read(tmp_path / "000001.tsv")}
     assert entries[b"src/hard"].checksum == b"%032d" % 7
     broken = manifest.Writer(tmp_path / "000002.tsv", "xxh128", [tmp_path / "000001.tsv"])
     for number in reversed(range(50)):  # in another order, too
-        broken.add(b"src", item(b"f%d" % number))
-    broken.add(b"src", item(b"never seen"))
+        broken.add_files(b"src", [row(b"f%d" % number)])
+    broken.add_files(b"src", [row(b"never seen")])
     broken.flush()
     (tmp_path / "torn").write_bytes((tmp_path / "000002.tsv.open").read_bytes()[:-20])
     assert (broken.unknown, len(list(manifest.read(tmp_path / "torn")))) == (1, 50)
     broken.leave()
     found = {each.name: each.checksum for each in manifest.read(tmp_path / "000002.tsv.open")}
     assert found[b"src/f31"] == b"%032d" % 31
+
+
+def test_checksums_of_another_kind_are_not_carried_over(tmp_path: Path) -> None:
+    first = manifest.Writer(tmp_path / "000001.tsv", "md5", [])
+    first.add_files(b"src", [row(b"f", b"0" * 32)])
+    first.finish()
+    second = manifest.Writer(tmp_path / "000002.tsv", "xxh128", [tmp_path / "000001.tsv"])
+    second.add_files(b"src", [row(b"f")])
+    second.finish()
+    (entry,) = manifest.read(tmp_path / "000002.tsv")
+    assert (entry.checksum, second.unknown) == (manifest.NONE, 1)
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 10**6)), max_size=30))
