@@ -16,12 +16,27 @@ from hub import problems
 from hub.assembly import Hub
 from hub.console import routes as console
 from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
-from hub.operators import login_api
+from hub.operators import (
+    account_api,
+    device_api,
+    login_api,
+    tenants_api,
+    tokens_api,
+    users_api,
+)
 from hub.requests import TheHub, public
 from hub.sockets.guards import SocketApp
 from wire import __version__
 
 router = APIRouter()
+PEOPLE = [
+    login_api.router,
+    account_api.router,
+    users_api.router,
+    tenants_api.router,
+    tokens_api.router,
+    device_api.router,
+]
 
 
 def build(hub: Hub) -> FastAPI:
@@ -48,7 +63,7 @@ def routers() -> list[APIRouter]:
     """Return every family's routes."""
     return [
         router,
-        login_api.router,
+        *PEOPLE,
         api_enrolment.router,
         api_approval.router,
         api_beats.router,

@@ -23,6 +23,7 @@ from hub.heartbeat.beats import Beats
 from hub.heartbeat.enrolment import Enroller
 from hub.heartbeat.showing import Reader, read_proxy_secret
 from hub.keyring import Keyring
+from hub.operators.doors import Doors
 from hub.operators.logins import Logins
 from hub.settings import HubSettings
 from hub.sockets.console import Console
@@ -48,6 +49,7 @@ class Hub:
         self.enrolment_failures = Failures(limit=20, window_s=60)
         self.beats = Beats(settings.heartbeat_interval_s)
         self.artifacts = DirectoryStore(settings.state_dir / "artifacts")
+        self.doors = Doors()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.links = Links()
         self.inbox = Inbox(database, self.later)

@@ -18,7 +18,7 @@ MAX_KEYS = 50_000
 
 
 class Failures:
-    """At most `limit` failures of one key within `window_s` seconds."""
+    """At most `limit` failures of one key within `window_s` seconds, then none for as long."""
 
     def __init__(
         self, limit: int, window_s: float, clock: Callable[[], float] = time.monotonic
@@ -45,14 +45,14 @@ class Failures:
         failed_s = self._failed_s.get(key)
         if failed_s is None:
             return 0
-        self._drop_old(failed_s)
         if len(failed_s) < self.limit:
             return 0
-        return failed_s[-self.limit] + self.window_s - self._clock()
+        return max(0.0, failed_s[-1] + self.window_s - self._clock())
 
     def add(self, key: str) -> None:
         """Count a failure."""
         failed_s = self._failed_s.setdefault(key, deque(maxlen=self.limit))
+        self._drop_old(failed_s)
         failed_s.append(self._clock())
         self._failed_s.move_to_end(key)
         if len(self._failed_s) > MAX_KEYS:

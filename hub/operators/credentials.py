@@ -67,6 +67,7 @@ def issue(
     role: Role | None = None,
     label: str = "",
     ttl_ms: int | None = SESSION_TTL_MS,
+    until_ms: int | None = None,
 ) -> tuple[Login, str]:
     """Make a login for a user.
 
@@ -74,10 +75,12 @@ def issue(
         kind: `session` or `token`.
         role: the most it may do; default: the user's own.
         ttl_ms: None: until it is revoked.
+        until_ms: the latest that it may end, whatever `ttl_ms` says.
 
     Returns:
         the row, and the text that is shown once.
     """
+    ends = [end for end in (ttl_ms and now_ms() + ttl_ms, until_ms) if end is not None]
     text = tokens.make(SESSION_PREFIX if kind == "session" else TOKEN_PREFIX)
     login = Login(
         id=new_id(),
@@ -88,7 +91,7 @@ def issue(
         role=role or user.role,
         digest=tokens.digest(text),
         created_ms=now_ms(),
-        expires_ms=None if ttl_ms is None else now_ms() + ttl_ms,
+        expires_ms=min(ends, default=None),
     )
     session.add(login)
     session.flush()

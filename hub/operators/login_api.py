@@ -6,10 +6,8 @@ strict, Secure over TLS) for a browser, never in both.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from hub.audit import service as audit
@@ -17,21 +15,18 @@ from hub.authorize import ACTIONS
 from hub.clock import iso_or_none
 from hub.errors import ConflictError
 from hub.operators import credentials
+from hub.operators.fields import AccountName, Code, Label, Password
 from hub.operators.logins import Attempt
 from hub.operators.models import Login, Tenant, User
 from hub.requests import Caller, TheHub, address_of, check_origin, may, public
 
 router = APIRouter(prefix="/api/v1", tags=["people"])
 
-Label = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Code = Annotated[str, StringConstraints(max_length=16)]
-
 
 class NewSession(BaseModel):
     """A log-in. `cookie`: the session goes into a cookie instead of the body."""
 
-    user: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    user: AccountName
     password: Password
     totp: Code | None = None
     label: Label = ""

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from hub.audit import service as audit
 from hub.authorize import Principal, Role
 from hub.db.database import Database
-from hub.errors import RateLimitedError, UnauthorizedError
+from hub.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from hub.keyring import Keyring
 from hub.operators import credentials, passwords, totp
 from hub.operators.models import Login, Tenant, User
@@ -79,6 +79,18 @@ class Logins:
             raise UnauthorizedError("wrong or used one-time code", code="login_failed")
         self._pairs.forgive(_pair(attempt))
         return done
+
+    async def confirm(self, user: User, password: str, address: str | None) -> None:
+        """Ask somebody who is logged in for the password again.
+
+        Raises:
+            RateLimitedError: too many failures; ForbiddenError: `wrong_password`.
+        """
+        attempt = Attempt(user.name, password, None, "", address)
+        self._check(attempt)
+        if not await self.is_password(user, password):
+            await self._failed(attempt, user, "wrong_password")
+            raise ForbiddenError("that is not your password", code="wrong_password")
 
     async def is_password(self, user: User | None, password: str) -> bool:
         """Tell whether it is the user's password; takes as long for nobody.

@@ -21,6 +21,7 @@ class Tenant(Table):
     name: Mapped[str] = mapped_column(String(64), unique=True)
     created_ms: Mapped[int]
     disabled_ms: Mapped[int | None]
+    deleted_ms: Mapped[int | None]
     enforces_mtls: Mapped[bool] = mapped_column(default=False)
     alert_url: Mapped[str | None]
 
@@ -36,6 +37,8 @@ class User(TenantOwned, Table):
     role: Mapped[str] = mapped_column(String(16))
     password_hash: Mapped[str | None]
     totp_sealed: Mapped[str | None]
+    totp_pending_sealed: Mapped[str | None]
+    """A secret that was shown and not yet confirmed by a code."""
     totp_last_step: Mapped[int] = mapped_column(default=0)
     created_ms: Mapped[int]
     disabled_ms: Mapped[int | None]
@@ -58,3 +61,35 @@ class Login(TenantOwned, Table):
     used_ms: Mapped[int | None]
     expires_ms: Mapped[int | None]
     revoked_ms: Mapped[int | None]
+
+
+class DeviceCode(Table):
+    """A code that a person approves (RFC 8628). No tenant's until then.
+
+    `digest` is of the device's own secret, `user_code` what the person types.
+    """
+
+    __tablename__ = "device_codes"
+
+    id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    user_code: Mapped[str] = mapped_column(String(16), unique=True)
+    client_id: Mapped[str] = mapped_column(String(16))
+    """`cli` or `agent`."""
+    tenant_name: Mapped[str | None] = mapped_column(String(64))
+    """The tenant that it was asked for, where it said one: no other may approve it."""
+    key_thumbprint: Mapped[str | None] = mapped_column(String(64))
+    hostname: Mapped[str | None] = mapped_column(String(256))
+    platform: Mapped[str | None] = mapped_column(String(256))
+    address: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    """`pending`, `approved`, `denied` or `used`."""
+    interval_s: Mapped[int]
+    polled_ms: Mapped[int | None]
+    created_ms: Mapped[int]
+    expires_ms: Mapped[int] = mapped_column(index=True)
+    approved_ms: Mapped[int | None]
+    approved_by: Mapped[str | None] = mapped_column(String(ID_CHARS))
+    approved_role: Mapped[str | None] = mapped_column(String(16))
+    tenant_id: Mapped[str | None] = mapped_column(String(ID_CHARS))
+    """The approver's."""

@@ -135,7 +135,7 @@ def people(hub: Hub, password_hash: str) -> People:
     return People(hub.database, password_hash)
 
 
-Caller = Callable[[str], dict[str, str]]
+Headers = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def acme(people: People) -> Tenant:
 
 
 @pytest.fixture
-def as_role(people: People, acme: Tenant) -> Caller:
+def as_role(people: People, acme: Tenant) -> Headers:
     """Headers of a user of `acme` with a role, made when first asked for."""
     made: dict[str, dict[str, str]] = {}
 
