@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hub.agents.models import Asset
 from hub.authorize import Role
 from hub.operators import passwords, service
-from tests.doubles.agent_process import AgentProcess, running_agent
+from tests.doubles.agent_process import JACKLINE, AgentProcess, running_agent
 from tests.doubles.browser import Person, chromium
 from tests.doubles.hub_process import HubProcess, running_hub
 
@@ -57,6 +60,31 @@ def agent(hub: HubProcess) -> Iterator[AgentProcess]:
 
 
 @pytest.fixture(scope="session")
+def enrolled_id(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a machine that has enrolled and does not run."""
+    folder = tmp_path_factory.mktemp("enrolled")
+    done = hub.command("token", "create", "--quiet")
+    assert done.returncode == 0, done.stderr
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)} | {
+        f"JACKLINE_{name.upper()}_DIR": str(folder / name)
+        for name in ("config", "state", "run", "log")
+    }
+    subprocess.run(
+        [*JACKLINE, "enroll", "--hub", hub.url, "--token-stdin"],
+        env=env,
+        input=done.stdout,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found: str = hub.read(
+        lambda session: session.scalars(select(Asset.id).order_by(Asset.id.desc()).limit(1)).one()
+    )
+    return found
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     with chromium() as found:
         yield found
@@ -81,10 +109,6 @@ def new_person(hub: HubProcess, browser: object) -> Iterator[NewPerson]:
 @pytest.fixture
 def asset_id(hub: HubProcess, agent: AgentProcess) -> str:
     """Return the machine that the agent runs on."""
-    from sqlalchemy import select
-
-    from hub.agents.models import Asset
-
     found: str = hub.read(
         lambda session: session.scalars(select(Asset.id).where(Asset.name == MACHINE)).one()
     )

@@ -134,6 +134,35 @@ function listen() {
   socket.onAny((name, payload) => fire(name, payload));
 }
 
+// -- tabs inside a page ------------------------------------------------------------------------------
+
+function choose(tab) {
+  for (const one of tab.closest("[role=tablist]").querySelectorAll("[role=tab]")) {
+    const chosen = one === tab;
+    one.setAttribute("aria-selected", String(chosen));
+    one.tabIndex = chosen ? 0 : -1;
+    document.getElementById(one.getAttribute("aria-controls")).hidden = !chosen;
+  }
+  tab.focus();
+}
+
+function onTabKey(event, tab) {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  const all = [...tab.closest("[role=tablist]").querySelectorAll("[role=tab]")];
+  choose(all[(all.indexOf(tab) + step + all.length) % all.length]);
+}
+
+// -- chosen rows ------------------------------------------------------------------------------------
+
+function countChosen() {
+  const bulk = document.querySelector("[data-bulk]");
+  if (!bulk) return;
+  const chosen = document.querySelectorAll('input[form="bulk"]:checked').length;
+  bulk.hidden = chosen === 0;
+  bulk.querySelector("[data-bulk-count]").textContent = `${chosen} chosen`;
+}
+
 // -- wiring -----------------------------------------------------------------------------------------
 
 applyTheme(theme());
@@ -153,7 +182,13 @@ document.addEventListener("click", (event) => {
   else copy(button).catch(() => toast("The browser did not allow copying", "bad"));
 });
 
+document.addEventListener("change", countChosen);
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest("[role=tab]");
+  if (tab) choose(tab);
+});
 document.addEventListener("keydown", (event) => {
+  if (event.target.matches("[role=tab]")) onTabKey(event, event.target);
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !event.target.closest(".xterm")) {
     event.preventDefault();
     openPalette();
