@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse
 from sqlalchemy import text
 
 from hub import problems
+from hub.admin import api as admin_api
 from hub.assembly import Hub
 from hub.console import routes as console
 from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
@@ -24,6 +25,9 @@ from hub.operators import (
     tokens_api,
     users_api,
 )
+from hub.jobs import api as jobs_api
+from hub.operators import login_api
+from hub.policy import api as policy_api
 from hub.requests import TheHub, public
 from hub.sockets.guards import SocketApp
 from wire import __version__
@@ -68,6 +72,9 @@ def routers() -> list[APIRouter]:
         api_approval.router,
         api_beats.router,
         api_commands.router,
+        jobs_api.router,
+        admin_api.router,
+        policy_api.router,
     ]
 
 

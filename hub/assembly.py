@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from hub.admin.namespace import AdminEvents
+from hub.admin.service import Admin
 from hub.agents.admission import Admission
 from hub.agents.inbox import Inbox
 from hub.agents.links import Links
@@ -22,6 +24,8 @@ from hub.heartbeat.artifact_store import DirectoryStore
 from hub.heartbeat.beats import Beats
 from hub.heartbeat.enrolment import Enroller
 from hub.heartbeat.showing import Reader, read_proxy_secret
+from hub.jobs.queue import Jobs
+from hub.jobs.reconciliation import Reconciliation
 from hub.keyring import Keyring
 from hub.operators.doors import Doors
 from hub.operators.logins import Logins
@@ -56,6 +60,12 @@ class Hub:
         self.admission = Admission(database, keyring, settings.connects_per_s)
         self.agents = AgentNamespace(database, self.admission, self.links, self.inbox)
         self.console = Console(database, lambda: self.origins, self.later)
+        self.jobs = Jobs(database, self.links, self.console, self.later)
+        self.reconciliation = Reconciliation(self.jobs, self.inbox, self.later)
+        self.admin = Admin(
+            keyring, self.links, self.inbox, self.jobs, self.reconciliation, self.later
+        )
+        AdminEvents(self)
         self.sockets = SocketServer(settings, [self.agents, self.console])
 
     def bound(self, port: int) -> None:
@@ -74,6 +84,8 @@ class Hub:
         self.later(self.console.check_forever())
         self.artifacts.prepare()
         self.later(heartbeat_upkeep.run(self))
+        self.later(self.jobs.run())
+        self.later(self.admin.run())
 
     async def stop(self) -> None:
         """End what runs by itself, then the database."""

@@ -11,6 +11,7 @@ from hub.db.tables import Table
 from hub.heartbeat import models as heartbeat
 from hub.jobs import models as jobs
 from hub.operators import models as operators
+from hub.policy import models as policy
 
-FAMILIES = (agents, audit, heartbeat, jobs, operators)
+FAMILIES = (agents, audit, heartbeat, jobs, operators, policy)
 METADATA = Table.metadata

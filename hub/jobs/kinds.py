@@ -6,7 +6,7 @@ the database.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class JobKind:
     not list this kind, so that its absence means nothing.
     `cancel(job, link)` asks the agent to end it; None: the contract has no such message, and
     `may_cancel(features)` tells whether an agent understands it.
+    `ended(job)` is called on the loop once a job is at its end, however it came there.
     `told(request)` is what the audit log says of a request; never a secret.
     """
 
@@ -42,6 +43,7 @@ class JobKind:
     action: str
     messages: Callable[[Job, Features], Sequence[ToAgent]]
     listed_as: Callable[[Job], str] | None = None
-    cancel: Callable[[Job, Link], Awaitable[None]] | None = None
+    cancel: Callable[[Job, Link], None] | None = None
     may_cancel: Callable[[Features], bool] = _anybody
     told: Callable[[dict[str, Any]], dict[str, Any]] = _nothing
+    ended: Callable[[Job], None] | None = None

@@ -5,11 +5,14 @@ Rule: Protocols, so that tests bring doubles of the same shape.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from wire.connect import JobState
 from wire.events import ToAgent
+
+Later = Callable[[Coroutine[Any, Any, Any]], None]
+"""Runs a coroutine on the side."""
 
 
 class Link(Protocol):
@@ -35,6 +38,16 @@ class Links(Protocol):
 
     async def send(self, asset_id: str, message: ToAgent) -> None:
         """Send a message; `agent_offline` means that it surely was not sent."""
+
+
+class Inbox(Protocol):
+    """Who tells that links come and go."""
+
+    def linked(self, handler: Callable[[Any], None]) -> None:
+        """Let a handler know of every link, after its greeting."""
+
+    def unlinked(self, handler: Callable[[Any], None]) -> None:
+        """Let a handler know when one is gone."""
 
 
 class Console(Protocol):

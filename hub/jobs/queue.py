@@ -11,7 +11,7 @@ Source: contract 1.7; fault cases B, C; product "Complaints".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -25,9 +25,9 @@ from hub.errors import BadRequestError, ConflictError, HubError, UnavailableErro
 from hub.jobs import service, sweeps
 from hub.jobs.kinds import JobKind
 from hub.jobs.models import Job
-from hub.jobs.ports import Console, Link, Links
+from hub.jobs.ports import Console, Later, Link, Links
 from hub.jobs.service import Order
-from hub.jobs.states import IN_FLIGHT, State
+from hub.jobs.states import IN_FLIGHT, OPEN, State
 from hub.jobs.views import JobOut
 
 WINDOW = 8
@@ -47,7 +47,7 @@ class Jobs:
         database: Database,
         links: Links,
         console: Console,
-        later: Callable[[Coroutine[Any, Any, Any]], None],
+        later: Later,
     ) -> None:
         self.database = database
         self.links = links
@@ -99,6 +99,8 @@ class Jobs:
         """Tell whoever watches, and hand out what there is room for now."""
         for job in jobs:
             self._tell(job)
+            if job.state not in OPEN:
+                self._ended(job)
             self.kick(job.asset_id)
 
     async def cancel(self, who: Principal, job_id: str) -> Job:
@@ -113,17 +115,15 @@ class Jobs:
         self.changed(job)
         link = self.links.of(job.asset_id)
         if job.state in IN_FLIGHT and link is not None:
-            await self.ask_to_end(job, link)
+            self.ask_to_end(job, link)
         return job
 
-    async def ask_to_end(self, job: Job, link: Link) -> None:
+    def ask_to_end(self, job: Job, link: Link) -> None:
         """Ask an agent to end a job; a link that goes meanwhile is asked again when it is back."""
         kind = self._kinds.get(job.kind)
         if kind is not None and kind.cancel is not None:
-            try:
-                await kind.cancel(job, link)
-            except UnavailableError:
-                pass
+            with suppress(UnavailableError):
+                kind.cancel(job, link)
 
     # -- handing out ---------------------------------------------------------------------------
 
@@ -193,6 +193,13 @@ class Jobs:
         for topic in [*topics, *([f"batch:{job.batch_id}"] if job.batch_id else [])]:
             self._console.publish(job.tenant_id, topic, "job", view)
 
+    def _ended(self, job: Job) -> None:
+        _, ids = self._sent.get(job.asset_id, (None, set()))
+        ids.discard(job.id)
+        kind = self._kinds.get(job.kind)
+        if kind is not None and kind.ended is not None:
+            kind.ended(job)
+
     def _messages(self, job: Job, link: Link) -> list[Any]:
         kind = self._kinds.get(job.kind)
         if kind is None:
@@ -222,9 +229,10 @@ class Jobs:
 
     def _may_cancel(self, job: Job) -> bool:
         kind = self._kinds.get(job.kind)
+        if kind is None or kind.cancel is None:
+            return False
         link = self.links.of(job.asset_id)
-        features = link.features if link is not None else frozenset()
-        return kind is not None and kind.cancel is not None and kind.may_cancel(features)
+        return link is None or kind.may_cancel(link.features)
 
     # -- by itself -----------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from hub.errors import HubError
 from hub.jobs import service, sweeps
 from hub.jobs.kinds import JobKind
 from hub.jobs.models import Job
-from hub.jobs.ports import Link
+from hub.jobs.ports import Inbox, Later, Link
 from hub.jobs.queue import Jobs
 from hub.jobs.states import OPEN, State
 from wire import features
@@ -44,10 +44,12 @@ class Findings:
 class Reconciliation:
     """See the module."""
 
-    def __init__(self, jobs: Jobs, quiet_s: float = QUIET_S) -> None:
+    def __init__(self, jobs: Jobs, inbox: Inbox, later: Later, quiet_s: float = QUIET_S) -> None:
         self._jobs = jobs
         self._quiet_s = quiet_s
         self._heard_s: dict[str, float] = {}
+        inbox.linked(lambda link: later(self.linked(link)))
+        inbox.unlinked(self.unlinked)
 
     def heard(self, link: Link) -> None:
         """A result has come over a link: there may be more behind it."""
@@ -65,7 +67,7 @@ class Reconciliation:
             found = await self._jobs.database.write(link.tenant_id, compare, link, self._jobs.kind)
             self._jobs.changed(*found.running)
             for job in found.to_end:
-                await self._jobs.ask_to_end(job, link)
+                self._jobs.ask_to_end(job, link)
             self._jobs.kick(link.asset_id)
             await self._end_lost(link, [job.id for job in found.unlisted])
         except HubError as error:

@@ -42,7 +42,9 @@ class JobOut(BaseModel):
             asset_id=job.asset_id,
             kind=job.kind,
             state=job.state,  # type: ignore[arg-type]
-            request=job.request,
+            request={
+                name: value for name, value in job.request.items() if not name.endswith("_sealed")
+            },
             when_offline=job.when_offline,
             batch_id=job.batch_id,
             created_at=iso(job.created_ms),

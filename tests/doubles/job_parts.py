@@ -52,6 +52,16 @@ class HeldLinks:
         link.sent.append(message)
 
 
+class HeldInbox:
+    """Keeps who wants to know of links; the test tells them itself."""
+
+    def linked(self, handler: Any) -> None:
+        self.on_linked = handler
+
+    def unlinked(self, handler: Any) -> None:
+        self.on_unlinked = handler
+
+
 class HeardConsole:
     """Keeps what was published."""
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -13,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from hub.authorize import Principal
 from hub.clock import now_ms
-from hub.db import migrate
 from hub.db.database import Database
 from hub.errors import ConflictError, NotFoundError, UnavailableError
 from hub.jobs import service, sweeps
@@ -27,6 +23,7 @@ from hub.operators.models import Login, User
 from tests.doubles.job_parts import (
     KIND,
     HeardConsole,
+    HeldInbox,
     HeldLink,
     HeldLinks,
     Sidelines,
@@ -47,7 +44,7 @@ class Parts:
         self.links, self.console, self.side = HeldLinks(), HeardConsole(), Sidelines()
         self.jobs = Jobs(database, self.links, self.console, self.side.later)
         self.jobs.register(KIND)
-        self.reconciliation = Reconciliation(self.jobs, quiet_s=0.05)
+        self.reconciliation = Reconciliation(self.jobs, HeldInbox(), self.side.later, quiet_s=0.05)
         self.who: Principal = operator(database, "otto")
         self.asset, self.agent = machine(database, self.who.tenant_id, "m1")
 
@@ -88,17 +85,8 @@ class Parts:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    database = Database(f"sqlite:///{tmp_path}/hub.db")
-    migrate.upgrade(database)
-    yield Parts(database)
-    database.close()
-
-
-@asynccontextmanager
-async def settled(parts: Parts) -> AsyncIterator[None]:
-    yield
-    await parts.side.settle()
+def parts(database: Database) -> Parts:
+    return Parts(database)
 
 
 def commands(link: HeldLink) -> list[str]:
@@ -225,7 +213,7 @@ def test_sent_job_of_a_kind_without_a_cancel_message_is_told_so(parts: Parts) ->
 def test_cancel_is_asked_again_when_the_machine_is_back(parts: Parts) -> None:
     asked: list[tuple[str, object]] = []
 
-    async def ask(job: Job, link: Link) -> None:
+    def ask(job: Job, link: Link) -> None:
         asked.append((job.id, link))
 
     kind = JobKind(

@@ -1,0 +1,1 @@
+"""Commands on machines: asked for, followed live, answered once."""

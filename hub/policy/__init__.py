@@ -1,0 +1,1 @@
+"""What a tenant forbids its machines, before anything is sent."""
