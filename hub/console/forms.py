@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from hub.errors import BadRequestError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,20 @@ def read(schema: Mapping[str, Any], form: Mapping[str, list[str]]) -> dict[str, 
         if values:
             found[field.name] = _value(field, values)
     return found
+
+
+def checked(model: type[M], **values: Any) -> M:
+    """Read a form into an API's own model.
+
+    Raises:
+        BadRequestError: the first thing that does not fit, by its name.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])).replace("_", " ")
+        raise BadRequestError(f"{where}: {fault['msg']}") from error
 
 
 def _value(field: Field, values: list[str]) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from hub.console import commands, enrolment, faults, login, one_agent
+from hub.console import commands, enrolment, faults, login, one_agent, people
 from hub.console.static_files import PackagedFiles
 
 
 def routers() -> list[APIRouter]:
     """Return the routes of every page."""
-    return [login.router, one_agent.router, commands.router, enrolment.router]
+    return [login.router, one_agent.router, commands.router, enrolment.router, people.router]
 
 
 def install(app: FastAPI) -> None:
