@@ -17,6 +17,7 @@ from hub.admin import api as admin_api
 from hub.assembly import Hub
 from hub.console import routes as console
 from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
+from hub.jobs import api as jobs_api
 from hub.operators import (
     account_api,
     device_api,
@@ -25,8 +26,6 @@ from hub.operators import (
     tokens_api,
     users_api,
 )
-from hub.jobs import api as jobs_api
-from hub.operators import login_api
 from hub.policy import api as policy_api
 from hub.requests import TheHub, public
 from hub.sockets.guards import SocketApp
