@@ -7,8 +7,8 @@ from alembic import op
 
 from hub.db.tenancy import secure
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:
