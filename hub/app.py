@@ -15,6 +15,7 @@ from sqlalchemy import text
 from hub import problems
 from hub.admin import api as admin_api
 from hub.assembly import Hub
+from hub.borders import Borders
 from hub.console import routes as console
 from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
 from hub.jobs import api as jobs_api
@@ -59,6 +60,7 @@ def build(hub: Hub) -> FastAPI:
     console.install(app)
     guard = SocketApp(hub.sockets, lambda: hub.origins, hub.admission.has_signature)
     app.mount("/socket.io", guard)
+    app.add_middleware(Borders, names=hub.addresses.names, bound=hub.settings.host)
     return app
 
 

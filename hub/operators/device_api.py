@@ -64,7 +64,7 @@ async def ask(hub: TheHub, request: Request) -> Response:
     hub.doors.codes.check(address or "")
     hub.doors.codes.add(address or "")
     row, text = await hub.database.write(None, device_codes.make, asked, address)
-    page = f"{str(request.base_url).rstrip('/')}/device"
+    page = f"{hub.addresses.base(request)}/device"
     shown = device_codes.shown(row)
     return answer(
         DeviceCodeResponse(

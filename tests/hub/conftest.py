@@ -59,8 +59,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database with this release's schema: every test that asks runs on both kinds."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "hub.db")
-        yield f"sqlite:///{tmp_path}/hub.db"
+        yield sqlite_copy(request.getfixturevalue("sqlite_template"), tmp_path)
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     url = server.create(request.getfixturevalue("postgres_template"))
@@ -74,6 +73,15 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+def sqlite_copy(template: Path, folder: Path) -> str:
+    """Put a copy of a database into a folder; returns its URL.
+
+    For modules that no database matters to: they override `database_url` with it.
+    """
+    shutil.copy(template, folder / "hub.db")
+    return f"sqlite:///{folder}/hub.db"
 
 
 def _migrate(url: str) -> None:
