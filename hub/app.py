@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from hub import problems
 from hub.admin import api as admin_api
+from hub.agents import api as agents_api
 from hub.assembly import Hub
 from hub.borders import Borders
 from hub.console import routes as console
@@ -30,6 +31,7 @@ from hub.operators import (
 from hub.policy import api as policy_api
 from hub.requests import TheHub, public
 from hub.sockets.guards import SocketApp
+from hub.telemetry import api as telemetry_api
 from wire import __version__
 
 router = APIRouter()
@@ -76,6 +78,8 @@ def routers() -> list[APIRouter]:
         jobs_api.router,
         admin_api.router,
         policy_api.router,
+        agents_api.router,
+        telemetry_api.router,
     ]
 
 

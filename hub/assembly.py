@@ -13,9 +13,13 @@ from typing import Any
 from hub.admin.namespace import AdminEvents
 from hub.admin.service import Admin
 from hub.agents.admission import Admission
+from hub.agents.clones import Clones
+from hub.agents.housekeeping import Housekeeping
 from hub.agents.inbox import Inbox
 from hub.agents.links import Links
 from hub.agents.namespace import AgentNamespace
+from hub.agents.pings import Pings
+from hub.agents.presence import Presence
 from hub.db.database import Database
 from hub.heartbeat import authority
 from hub.heartbeat import upkeep as heartbeat_upkeep
@@ -32,7 +36,9 @@ from hub.operators.logins import Logins
 from hub.settings import HubSettings
 from hub.sockets.console import Console
 from hub.sockets.server import SocketServer
+from hub.telemetry.collector import Collector
 from hub.throttle import Failures
+from wire.telemetry import Stats
 
 
 class Hub:
@@ -55,11 +61,25 @@ class Hub:
         self.artifacts = DirectoryStore(settings.state_dir / "artifacts")
         self.doors = Doors()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.console = Console(database, lambda: self.origins, self.later)
         self.links = Links()
         self.inbox = Inbox(database, self.later)
         self.admission = Admission(database, keyring, settings.connects_per_s)
-        self.agents = AgentNamespace(database, self.admission, self.links, self.inbox)
-        self.console = Console(database, lambda: self.origins, self.later)
+        self.presence = Presence(database, self.links, self.console)
+        self.pings = Pings(self.links, self.presence.on_silence)
+        self.clones = Clones(database, self.links, self.pings, self.presence)
+        self.agents = AgentNamespace(
+            database,
+            self.admission,
+            self.links,
+            self.inbox,
+            self.pings,
+            self.clones,
+            self.presence,
+        )
+        self.housekeeping = Housekeeping(database, self.links, settings.presence_days)
+        self.telemetry = Collector(database, self.console, settings)
+        self.inbox.live(Stats, self.telemetry.on_stats)
         self.jobs = Jobs(database, self.links, self.console, self.later)
         self.reconciliation = Reconciliation(self.jobs, self.inbox, self.later)
         self.admin = Admin(
@@ -86,6 +106,13 @@ class Hub:
         self.later(heartbeat_upkeep.run(self))
         self.later(self.jobs.run())
         self.later(self.admin.run())
+        self.later(self.presence.settle())
+        self.later(self.presence.write_forever())
+        self.later(self.pings.ask_forever())
+        self.later(self.housekeeping.look_forever())
+        self.later(self.housekeeping.sweep_forever())
+        self.later(self.telemetry.store_forever())
+        self.later(self.telemetry.sweep_forever())
 
     async def stop(self) -> None:
         """End what runs by itself, then the database."""

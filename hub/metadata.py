@@ -12,6 +12,7 @@ from hub.heartbeat import models as heartbeat
 from hub.jobs import models as jobs
 from hub.operators import models as operators
 from hub.policy import models as policy
+from hub.telemetry import models as telemetry
 
-FAMILIES = (agents, audit, heartbeat, jobs, operators, policy)
+FAMILIES = (agents, audit, heartbeat, jobs, operators, policy, telemetry)
 METADATA = Table.metadata

@@ -55,21 +55,27 @@ def fetch(
     """
     if cursor:
         after = tuple_(*keys)
-        seen = tuple_(*_read(cursor, len(keys)))
+        seen = tuple_(*read(cursor, len(keys)))
         query = query.where(after < seen if descending else after > seen)
     order = [key.desc() if descending else key.asc() for key in keys]
     rows = list(session.scalars(query.order_by(*order).limit(limit + 1)))
     if len(rows) <= limit:
         return rows, None
     rows = rows[:limit]
-    return rows, _write([getattr(rows[-1], key.key) for key in keys])
+    return rows, write([getattr(rows[-1], key.key) for key in keys])
 
 
-def _write(values: list[Any]) -> str:
+def write(values: list[Any]) -> str:
+    """Write a cursor."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
-def _read(cursor: str, count: int) -> list[Any]:
+def read(cursor: str, count: int) -> list[Any]:
+    """Read a cursor of so many values.
+
+    Raises:
+        BadRequestError: `bad_cursor`.
+    """
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except ValueError as error:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from hub.agents import identities, once
 from hub.agents.batches import Batches
-from hub.agents.failures import Failures
 from hub.agents.identities import Identity
 from hub.agents.pace import Pace
 from hub.audit import service as audit
@@ -22,6 +21,7 @@ from hub.clock import now_ms
 from hub.db.database import Database
 from hub.errors import RefusalError
 from hub.keyring import Keyring
+from hub.throttle import Failures
 from wire.connect import Refusal
 from wire.errors import AuthError
 from wire.signature import SignedQuery, check, parse_query
@@ -29,6 +29,8 @@ from wire.signature import SignedQuery, check, parse_query
 ACTION = "agent.link"
 NOBODY = Principal("agent", "", "", "", None)
 RETRY_OFF_MS = 60_000
+MAX_FAILURES = 20
+FAILURES_S = 60.0
 _REVOKED = frozenset({"revoked", "replaced"})
 
 
@@ -45,7 +47,7 @@ class Admission:
     def __init__(self, database: Database, keyring: Keyring, connects_per_s: float) -> None:
         self._database = database
         self._keyring = keyring
-        self._failures = Failures()
+        self._failures = Failures(MAX_FAILURES, FAILURES_S)
         self._pace = Pace(connects_per_s)
         self._lookups = Batches[str, Identity | None](self._look_up)
         self._uses = Batches[once.Use, bool](self._use)
@@ -112,8 +114,9 @@ class Admission:
         query: SignedQuery | None = None,
     ) -> RefusalError:
         """Count a failure, and audit it while there are few."""
-        wait_s = self._failures.add(knock.address)
-        if wait_s is not None:
+        wait_s = self._failures.wait_s(knock.address)
+        self._failures.add(knock.address)
+        if wait_s > 0:
             return refusal("rate_limited", wait_s * 1000)
         named = Principal("agent", who.id, who.name, who.tenant_id, None, None, knock.address)
         client_id = query.client_id if query is not None else ""

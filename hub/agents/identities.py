@@ -25,6 +25,9 @@ class Identity(NamedTuple):
     state: str
     is_tenant_off: bool
     secret_sealed: str
+    boot_id: str | None = None
+    boot_before: str | None = None
+    conflict_ms: int | None = None
 
 
 def find(session: Session, client_ids: list[str]) -> list[Identity | None]:
@@ -38,9 +41,12 @@ def find(session: Session, client_ids: list[str]) -> list[Identity | None]:
             Agent.state,
             Tenant.disabled_ms.is_not(None),
             Agent.secret_sealed,
+            Agent.boot_id,
+            Agent.boot_before,
+            Agent.conflict_ms,
         )
         .join(Tenant, Tenant.id == Agent.tenant_id)
         .where(Agent.client_id.in_(set(client_ids)))
     )
-    found = {row[3]: Identity(*row) for row in rows}
+    found = {row[3]: Identity._make(row) for row in rows}
     return [found.get(client_id) for client_id in client_ids]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from hub.db.tables import ID_CHARS, Table, TenantOwned
+from hub.db.tables import ID_CHARS, SEQUENCE, Table, TenantOwned
 
 
 class Asset(TenantOwned, Table):
@@ -39,6 +39,9 @@ class Asset(TenantOwned, Table):
     presence_since_ms: Mapped[int | None]
     seen_ms: Mapped[int | None]
     rtt_ms: Mapped[float | None]
+    cpu: Mapped[float | None]
+    mem_percent: Mapped[float | None]
+    disk_percent: Mapped[float | None]
     sample: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The newest telemetry, as `stats` has it."""
     last_backup_ms: Mapped[int | None]
@@ -60,7 +63,12 @@ class Agent(TenantOwned, Table):
     secret_sealed: Mapped[str]
     created_ms: Mapped[int]
     approved_ms: Mapped[int | None]
-    revoked_ms: Mapped[int | None]
+    revoked_ms: Mapped[int | None] = mapped_column(index=True)
+    boot_id: Mapped[str | None] = mapped_column(String(256))
+    """The boot that its newest link came from, and the one before it."""
+    boot_before: Mapped[str | None] = mapped_column(String(256))
+    conflict_ms: Mapped[int | None]
+    """Since when two machines use it, both alive."""
 
 
 class UsedQuery(Table):
@@ -78,9 +86,22 @@ class SeenEvent(Table):
     __tablename__ = "seen_events"
     __table_args__ = (UniqueConstraint("agent_id", "event_id"),)
 
-    seq: Mapped[int] = mapped_column(
-        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
-    )
+    seq: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     agent_id: Mapped[str] = mapped_column(String(ID_CHARS))
     event_id: Mapped[str] = mapped_column(String(256))
-    at_ms: Mapped[int]
+    at_ms: Mapped[int] = mapped_column(index=True)
+
+
+class PresenceChange(TenantOwned, Table):
+    """A machine came, went, or fell silent."""
+
+    __tablename__ = "presence_changes"
+    __table_args__ = (Index("ix_presence_changes_asset", "asset_id", "seq"),)
+
+    seq: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
+    tenant_id: Mapped[str] = mapped_column(String(ID_CHARS))  # read by machine: no index here
+    asset_id: Mapped[str] = mapped_column(ForeignKey("assets.id", ondelete="CASCADE"))
+    at_ms: Mapped[int] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(String(64), default="")
+    address: Mapped[str | None] = mapped_column(String(64))

@@ -10,15 +10,17 @@ Source: contract 1.1, 1.2, 1.7; fault cases A, D.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import msgspec
 
 from hub.agents.admission import ACTION, Admission, Knock, principal, refusal
+from hub.agents.clones import Clones
 from hub.agents.identities import Identity
 from hub.agents.inbox import Inbox
 from hub.agents.links import REPLACED, Link, Links
+from hub.agents.pings import Pings
+from hub.agents.presence import Presence
 from hub.audit import service as audit
 from hub.clock import now_ms
 from hub.db.database import Database
@@ -43,15 +45,24 @@ class AgentNamespace:
     name = NAME
 
     def __init__(
-        self, database: Database, admission: Admission, links: Links, inbox: Inbox
+        self,
+        database: Database,
+        admission: Admission,
+        links: Links,
+        inbox: Inbox,
+        pings: Pings,
+        clones: Clones,
+        presence: Presence,
     ) -> None:
         self._database = database
         self._admission = admission
         self._links = links
         self._inbox = inbox
+        self._pings = pings
+        self._clones = clones
+        self._presence = presence
         self._complaints = Complaints()
         self._of: dict[str, Link] = {}
-        self._pings: dict[Link, tuple[float, float]] = {}
 
     # -- Namespace -------------------------------------------------------------------------------
 
@@ -61,16 +72,19 @@ class AgentNamespace:
         except WireError as error:
             raise refusal("auth_malformed") from error
         identity = await self._admission.admit(Knock(environ["QUERY_STRING"], peer.address))
+        await self._clones.check(identity, None if ours is None else ours.boot_id, peer.address)
         self._of[peer.sid] = _link(peer, identity, ours)
 
     async def greet(self, peer: Peer) -> None:
         link = self._of[peer.sid]
-        older = self._links.of_agent(link.agent_id)
-        if older is not None:
+        while (older := self._links.of_agent(link.agent_id)) is not None:
             await older.peer.close(REPLACED)
+        if peer.socket.closed:
+            return
         self._links.add(link)
-        hello = HelloAck(features=FEATURES, server_ts=now_ms())
-        self._links.send_nowait(link, hello)
+        self._links.send_nowait(link, HelloAck(features=FEATURES, server_ts=now_ms()))
+        self._pings.add(link)
+        self._presence.on_linked(link)
         self._inbox.on_linked(link)
 
     async def on_event(self, peer: Peer, event: Event, ack_id: int | None) -> None:
@@ -84,7 +98,7 @@ class AgentNamespace:
             case Ping():
                 self._links.send_nowait(link, Pong(ts=message.ts))
             case Pong():
-                self._on_pong(link, message)
+                self._pings.on_pong(link, message)
             case _:
                 await self._hand_out(peer, link, message, ack_id)
 
@@ -103,27 +117,12 @@ class AgentNamespace:
         link = self._of.pop(peer.sid, None)
         if link is None:
             return
-        self._pings.pop(link, None)
+        self._pings.remove(link)
         was_up = link.is_up
         self._links.remove(link)
         if was_up:
+            self._presence.on_unlinked(link, reason)
             self._inbox.on_unlinked(link)
-
-    # -- pings -----------------------------------------------------------------------------------
-
-    def ping(self, link: Link) -> None:
-        """Measure a link's round trip, unless an answer is still awaited."""
-        if link in self._pings:
-            return
-        ts = float(now_ms())
-        self._pings[link] = (ts, time.monotonic())
-        self._links.send_nowait(link, Ping(ts=ts))
-
-    def _on_pong(self, link: Link, message: Pong) -> None:
-        ts, sent_s = self._pings.get(link, (None, 0.0))
-        if message.ts == ts:
-            del self._pings[link]
-            link.rtt_ms = round((time.monotonic() - sent_s) * 1000, 3)
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -79,3 +79,35 @@ def get_asset(session: Session, asset_id: str) -> Asset:
     if asset is None:
         raise NotFoundError("there is no such agent")
     return asset
+
+
+def current_agent(session: Session, asset_id: str) -> Agent | None:
+    """Return a machine's credential: the newest one."""
+    return session.scalar(
+        select(Agent).where(Agent.asset_id == asset_id).order_by(Agent.id.desc()).limit(1)
+    )
+
+
+def resolve(session: Session, asset_id: str) -> Agent:
+    """End an identity conflict: whoever comes next is the machine.
+
+    Raises:
+        NotFoundError: no such machine; ConflictError: `no_conflict`.
+    """
+    get_asset(session, asset_id)
+    agent = current_agent(session, asset_id)
+    if agent is None or agent.conflict_ms is None:
+        raise ConflictError("there is no identity conflict", code="no_conflict")
+    agent.conflict_ms = agent.boot_id = agent.boot_before = None
+    return agent
+
+
+def tag(session: Session, asset_id: str, tags: list[str]) -> Asset:
+    """Set a machine's tags.
+
+    Raises:
+        NotFoundError: no such machine.
+    """
+    asset = get_asset(session, asset_id)
+    asset.tags = sorted(set(tags))
+    return asset

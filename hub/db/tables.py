@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, MetaData, String
+from sqlalchemy import JSON, BigInteger, Integer, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ID_CHARS = 64
+# A key that the database counts up; SQLite counts only what it calls INTEGER.
+SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Table(DeclarativeBase):

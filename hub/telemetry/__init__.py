@@ -1,0 +1,1 @@
+"""What machines measure of themselves: samples, and five-minute rollups of them."""
