@@ -12,12 +12,14 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.connect_auth import ServerAddress
 from agent.errors import LinkError
 from agent.proxies import Proxy, ProxySettings, proxy_for
+from workers.errors import CertificateError
 from workers.loop import now_s
 
 _MAX_PROXY_ANSWER = 16 * 1024
@@ -29,10 +31,16 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """How certificates are judged: the system's authorities, `ca_file` instead, or not at all."""
+    """How certificates are judged: the system's authorities, those given instead, or not at all.
+
+    `ca_file` goes before `ca_data` (PEM). `certificate` gives our own with its key (PEM), where one
+    is to be shown; it is asked for each connection.
+    """
 
     ca_file: Path | None = None
     skip_verify: bool = False
+    ca_data: str | None = None
+    certificate: Callable[[], tuple[str, str] | None] | None = None
 
 
 class Dialer:
@@ -144,6 +152,8 @@ class Dialer:
             context = _context(self._tls)
         except (OSError, ssl.SSLError) as error:
             raise LinkError("ca_file", f"the CA file cannot be read: {_text(error)}") from error
+        except CertificateError as error:
+            raise LinkError("client_certificate", str(error)) from error
         try:
             sock.settimeout(self.remaining_s())
             secure = context.wrap_socket(sock, server_hostname=self._address.host)
@@ -218,11 +228,19 @@ def _context(tls: TlsSettings) -> ssl.SSLContext:
     elif tls.ca_file is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=tls.ca_file)
+    elif tls.ca_data is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=tls.ca_data)
     else:
         import truststore  # only a server with TLS needs it
 
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    own = tls.certificate() if tls.certificate is not None else None
+    if own is not None:
+        from workers.client_tls import load_client  # only who must show one needs it
+
+        load_client(context, *own)
     return context
 
 

@@ -41,6 +41,8 @@ class Ending:
         agent.log.info("everything is being ended")
         agent.rules.is_stopping = True
         agent.telemetry.stop()
+        if agent.heartbeat is not None:
+            agent.heartbeat.stop()
         end_jobs(agent, Reason.AGENT_STOPPED)
         self._await_workers(agent.loop.clock() + GRACE_S, insisted=False)
 
@@ -77,9 +79,9 @@ class Ending:
 
 
 def end_jobs(agent: Agent, reason: str) -> None:
-    """End every job, each in its family's way; telemetry is none."""
+    """End every job, each in its family's way; telemetry and the heartbeat are none."""
     agent.commands.end_all(reason)
     agent.shells.end_all(reason)
     for worker in agent.pool:
-        if worker.record.kind not in ("shell", "admin", "telemetry"):
+        if worker.record.kind not in ("shell", "admin", "telemetry", "heartbeat"):
             worker.send(End(reason=reason))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.attempt import Attempt, End, Signals, Surroundings, last_end
@@ -106,6 +107,16 @@ class Link:
     def drop(self, sentence: str) -> None:
         """End this connection, and make another after the usual wait."""
         self._around.signals.put((None, LinkError("dropped", sentence)))
+
+    def move(self, server_url: str) -> None:
+        """Connect there from the next attempt on, which comes soon.
+
+        Raises:
+            LinkError: `bad_url`.
+        """
+        address = server_address(server_url, self._around.settings.engine_path)
+        self._around = replace(self._around, address=address)
+        self.drop("the server asks for this machine's certificate at another address")
 
     def status(self) -> LinkStatus:
         """Tell how the link is doing; from any thread."""

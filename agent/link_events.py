@@ -112,6 +112,8 @@ def make_link(agent: Agent, features: tuple[str, ...], boot_id: Callable[[], str
             tls=TlsSettings(
                 ca_file=None if transport.ca_file is None else Path(transport.ca_file),
                 skip_verify=transport.skip_tls_verify,
+                ca_data=None if settings.identity is None else settings.identity.server_ca,
+                certificate=None if agent.heartbeat is None else agent.heartbeat.certificate,
             ),
             proxies=from_environment(environ),
             heartbeat_s=settings.heartbeat_interval_s,

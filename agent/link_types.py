@@ -14,7 +14,7 @@ from agent.proxies import ProxySettings
 from wire.features import FEATURES
 from workers.loop import now_s
 
-LinkState = Literal["connecting", "up", "waiting", "clock_unset", "stopped"]
+LinkState = Literal["connecting", "up", "waiting", "clock_unset", "stopped", "off"]
 TransportName = Literal["websocket", "polling"]
 
 

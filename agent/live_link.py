@@ -96,6 +96,10 @@ class LiveLink:
         """End this connection and make another."""
         self._link.drop(sentence)
 
+    def move(self, server_url: str) -> None:
+        """End this connection and make the next one there."""
+        self._link.move(server_url)
+
     def status(self) -> LinkStatus:
         return self._link.status()
 

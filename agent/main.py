@@ -20,6 +20,7 @@ from agent.backup_requests import BackupRequests
 from agent.backup_schedules import Schedule, Schedules, from_config
 from agent.backup_store import Store
 from agent.backups import Backups
+from agent.boot import boot_id
 from agent.commands import Commands
 from agent.config import Settings
 from agent.control import ControlServer, Reply
@@ -42,15 +43,17 @@ from agent.roster import Roster
 from agent.router import Families, Router
 from agent.rules import Rules
 from agent.shells import Shells
+from agent.silent_link import SilentLink
 from agent.telemetry import Telemetry
 from agent.uplink_live import LiveUplink
 from wire import __version__
-from wire.features import ACK, BACKUP2, BASE64, CREDIT, RESUME, STREAM, WORKERS
-from workers import policy, processes
+from wire.features import ACK, BACKUP2, BASE64, CREDIT, POLL_NOW, RESUME, STREAM, WORKERS
+from workers import policy
 from workers.loop import Loop, now_s
-from workers.policy import Policy, PolicyError
+from workers.policy import Policy, PolicyError, tenant_document
 
 if TYPE_CHECKING:
+    from agent.heartbeat import Heartbeat
     from agent.live_link import LiveLink
 
 FEATURES = (ACK, CREDIT, RESUME, STREAM, BASE64, WORKERS, BACKUP2)
@@ -143,10 +146,11 @@ class Agent:
             self.backups,
             BackupRequests(self.backups, self.schedules, self.disk, self.uplink),
         )
-        self.router = Router(families, self.uplink, self.loop.clock, log)
+        self.heartbeat = self._make_heartbeat()
+        self.router = Router(families, self.uplink, self.loop.clock, log, self._poll_now)
         self.ending = Ending(self)
         self.control = self._make_control()
-        self.link: LiveLink
+        self.link: LiveLink | SilentLink
         self.exit_code = exits.OK
 
     def run(self) -> int:
@@ -175,6 +179,9 @@ class Agent:
         self.telemetry.start()
         self.backup_clock.start()
         self._start_link()
+        if self.heartbeat is not None:
+            self.telemetry.keep = self.heartbeat.on_sample
+            self.heartbeat.start()
         self._start_pulse()
         self._watch_lag(self.loop.clock())
         self._settle_memory()
@@ -205,16 +212,22 @@ class Agent:
         self.link.join(FLUSH_S + 3.0)
         self.control.close()
         self.nursery.close()
+        if self.heartbeat is not None:
+            self.heartbeat.close()
         self.disk.close(5.0)
         self.outbox.close()
         self.log.info("agent ended", pid=os.getpid())
 
     def _start_link(self) -> None:
+        if self.heartbeat is not None and self.policy.sections.profile == "reporter":
+            self.link = SilentLink()
+            return
         # Imported late: socketio takes longer than all the rest of the start.
         adopt_library_logs(self.log)
         from agent.link_events import make_link
 
-        self.link = make_link(self, FEATURES, lambda: boot_id(self.settings))
+        features = FEATURES if self.heartbeat is None else (*FEATURES, POLL_NOW)
+        self.link = make_link(self, features, lambda: boot_id(self.settings.dirs.run))
         self.link.start()
 
     def _start_pulse(self) -> None:
@@ -224,6 +237,10 @@ class Agent:
     def _is_well(self) -> bool:
         """Does the link's thread still live? Its silence is what only a new process mends."""
         return self.link.status().state != "stopped"
+
+    def _poll_now(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.poll_now()
 
     def _rtt_ms(self) -> float | None:
         return self.link.status().rtt_ms
@@ -276,6 +293,13 @@ class Agent:
             self.outbox,
             self.log,
         )
+
+    def _make_heartbeat(self) -> Heartbeat | None:
+        if self.settings.identity is None:
+            return None
+        from agent.heartbeat_start import make_heartbeat  # only who is enrolled needs it
+
+        return make_heartbeat(self, self.settings.identity, lambda: boot_id(self.settings.dirs.run))
 
     def _make_files(self) -> Files:
         return Files(
@@ -360,6 +384,7 @@ def _policy(settings: Settings) -> Policy:
         settings.policy_file,
         state_dir=settings.dirs.state,
         origins=settings.origins,
+        tenant=None if settings.identity is None else tenant_document(settings.identity.policy),
     )
 
 
@@ -368,17 +393,3 @@ def _secret_dirs(settings: Settings) -> list[str]:
     if settings.config_file is not None:
         found.append(Path(settings.config_file).parent)
     return sorted({str(path) for path in found})
-
-
-def boot_id(settings: Settings) -> str:
-    """Return the kernel's boot id; without one, a random one kept in the run directory."""
-    known = processes.boot_id()
-    if known is not None:
-        return known
-    path = settings.dirs.run / "boot_id"
-    try:
-        return path.read_text(encoding="ascii")
-    except OSError:
-        made = os.urandom(16).hex()
-        path.write_text(made, encoding="ascii")
-        return made

@@ -44,9 +44,8 @@ from wire.files import (
     LogTailStart,
     LogTailStop,
 )
-from wire.heartbeat import PollNow
 from wire.keys import SyncKeys
-from wire.link import HelloAck, Ping, Pong
+from wire.link import HelloAck, Ping, PollNow, Pong
 from wire.reasons import Reason
 from wire.shell import (
     ShellAck,
@@ -94,12 +93,22 @@ class Families:
 
 
 class Router:
-    """See the module."""
+    """See the module.
+
+    Args:
+        poll_now: makes the heartbeat beat, where there is one.
+    """
 
     def __init__(
-        self, families: Families, uplink: Uplink, clock: Callable[[], float], log: Log
+        self,
+        families: Families,
+        uplink: Uplink,
+        clock: Callable[[], float],
+        log: Log,
+        poll_now: Callable[[], object] = lambda: None,
     ) -> None:
         self._families = families
+        self._poll_now = poll_now
         self._uplink = uplink
         self._log = log
         self._control = TokenBucket(clock, CONTROL_RATE, CONTROL_BURST)
@@ -127,7 +136,9 @@ class Router:
                 families.files.on_tail_stop(message)
             case HelloAck() | Ping() | Pong():
                 return  # the link's own
-            case PollNow() | ToolCall() | ToolCancel():
+            case PollNow():
+                self._poll_now()
+            case ToolCall() | ToolCancel():
                 return  # features that this agent does not list
             case (
                 BackupCancel()

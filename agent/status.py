@@ -28,6 +28,7 @@ def answer(agent: Agent) -> dict[str, Any]:
         "client_id": settings.client_id,
         "server_url": settings.server_url,
         "link": _link(agent),
+        "heartbeat": _heartbeat(agent),
         "workers": agent.roster.rows(),
         "outbox": _outbox(agent),
         "paused": killswitch.why(state_dir) or True if killswitch.is_on(state_dir) else None,
@@ -36,6 +37,14 @@ def answer(agent: Agent) -> dict[str, Any]:
         "bad_events": agent.router.bad_events,
         "warnings": list(settings.warnings) + agent.policy.warnings(),
     }
+
+
+def _heartbeat(agent: Agent) -> dict[str, Any] | None:
+    if agent.heartbeat is None:
+        return None
+    from agent.heartbeat_start import status_of  # loaded already, where there is one
+
+    return status_of(agent, agent.heartbeat)
 
 
 def _link(agent: Agent) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -27,11 +28,18 @@ FAILING = 4
 RESTART_S = (0.0, *BACKOFF_STEPS_S)
 
 
+class Keep(Protocol):
+    """Takes a sample as JSON."""
+
+    def __call__(self, sample: bytes, *, is_live: bool) -> object: ...
+
+
 class Telemetry:
     """The family; see the module.
 
     Args:
         rtt_ms: the link's round trip, if known.
+        keep: takes each sample as JSON, and whether it went out live, for the heartbeat.
     """
 
     def __init__(
@@ -43,6 +51,7 @@ class Telemetry:
         version: str,
         rtt_ms: Callable[[], float | None],
         log: Log,
+        keep: Keep | None = None,
     ) -> None:
         self._loop = loop
         self._pool = pool
@@ -51,6 +60,7 @@ class Telemetry:
         self._version = version
         self._rtt_ms = rtt_ms
         self._log = log
+        self.keep = keep
         self._worker: Worker | None = None
         self._failures = 0
         self._started_s = 0.0
@@ -99,7 +109,8 @@ class Telemetry:
     def on_mail(self, worker: Worker, message: ToAgent) -> None:
         """A sample."""
         self._is_sampling = self._is_sampling or isinstance(message, Sampled)
-        if not isinstance(message, Sampled) or not self._uplink.is_up:
+        is_live = self._uplink.is_up
+        if not isinstance(message, Sampled) or not (is_live or self.keep):
             return
         try:
             sample = msgspec.convert(message.data, Stats1)
@@ -112,7 +123,10 @@ class Telemetry:
             agent_version=self._version,
             net_latency_ms=self._rtt_ms(),
         )
-        self._uplink.latest("stats", Stats(data=sample))
+        if is_live:
+            self._uplink.latest("stats", Stats(data=sample))
+        if self.keep is not None:
+            self.keep(msgspec.json.encode(sample), is_live=is_live)
 
     def on_finished(self, worker: Worker, result: Result) -> None:
         """It was told to end."""

@@ -46,7 +46,9 @@ class CommandError(StrEnum):
     WORKER_DIED = "worker_died"
     WORKER_STALLED = "worker_stalled"
     TIMEOUT = "timeout"
-    BUSY = "busy"
+    LOCKED_BY_HOST = "locked_by_host"
+    DISK_FULL = "disk_full"
+    AGENT_STOPPED = "agent_stopped"
     ARTIFACT_REFUSED = "artifact_refused"
     INTERNAL = "internal"
 

@@ -42,10 +42,9 @@ from wire.files import (
     LogTailStart,
     LogTailStop,
 )
-from wire.heartbeat import PollNow
 from wire.keys import KeysSyncResult, SyncKeys
 from wire.limits import ENVELOPE_BYTES, MAX_EVENT_BYTES, MAX_INBOUND_BYTES
-from wire.link import HelloAck, Ping, Pong
+from wire.link import HelloAck, Ping, PollNow, Pong
 from wire.shell import (
     ShellAck,
     ShellClose,

@@ -1,11 +1,11 @@
-"""The HTTPS beat, and what the live link says to the worker that sends it.
+"""The HTTPS beat and its answer. (`poll_now`, which asks for one over the live link, is a link's.)
 
-Rules: `seq` grows by one with every beat of a boot of the agent, so that the hub sees a gap and a
-replay. A beat is answered only when everything in it is stored. `metrics` are samples as `stats`
-carries them, newest last; after an outage they follow in several beats. `inventory` is there when
-the hub wanted it, or when its digest is another than the one last answered.
+Rules: `seq` grows by one with every beat, through restarts of the agent. A beat is answered only
+when everything in it is stored. `metrics` are samples as `stats` carries them; after an outage they
+follow in several beats. `inventory` is there when the hub wanted it, or when its digest is another
+than the one last answered.
 
-Source: contract part 2, 1.7 (`poll_now`); fault cases C.
+Source: contract part 2; fault cases C.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ from wire import limits
 from wire.bodies import Body, Moment, Sha256, Url
 from wire.commands import CommandResult, PendingCommand
 from wire.enrolment import AgentId
-from wire.fields import Count, Id, Payload
+from wire.fields import Count, Id
 from wire.inventory import Inventory
 from wire.telemetry import Sample
-
-
-class PollNow(Payload, frozen=True, kw_only=True):
-    """Beat at once."""
 
 
 class HeartbeatRequest(Body, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What keeps the link itself: `hello_ack`, `ping`, `pong`.
+"""What keeps the link itself: `hello_ack`, `ping`, `pong`; and `poll_now`, for the heartbeat.
 
 Source: contract 1.2, 1.7, 1.9. What is said while connecting is in `wire.connect`.
 """
@@ -22,6 +22,10 @@ class HelloAck(Payload, frozen=True, kw_only=True):
 
     features: FeatureList | None = None
     server_ts: int | float | None = None
+
+
+class PollNow(Payload, frozen=True, kw_only=True):
+    """The heartbeat shall beat at once."""
 
 
 class Ping(Payload, frozen=True, kw_only=True):

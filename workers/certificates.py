@@ -1,8 +1,7 @@
-"""A machine's key, its certificate request, its proof; and a client certificate put into TLS.
+"""A machine's key, its certificate request and its proof.
 
 Rules: the one place of the endpoint that imports `cryptography`, and only inside the functions that
-need it: an enrolment and a renewal. Keys are ECDSA P-256. OpenSSL takes a client certificate from a
-file alone: it is given one without a name (a memfd), or for a moment one that only we can read.
+need it: for an enrolment and for a renewal. Keys are ECDSA P-256.
 
 Source: contract part 2; wire.enrolment; RFC 2986.
 """
@@ -12,10 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 import ssl
-import sys
-import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from wire.bodies import moment
@@ -109,44 +105,7 @@ def has_fingerprint(chain_pem: str, sha256: str) -> str | None:
     return None
 
 
-def load_client(context: ssl.SSLContext, certificate_pem: str, key_pem: str) -> None:
-    """Let a TLS context show a client certificate.
-
-    Raises:
-        CertificateError: the two do not fit, or are none.
-    """
-    text = f"{key_pem.strip()}\n{certificate_pem.strip()}\n".encode()
-    try:
-        if sys.platform == "linux":
-            _load_unnamed(context, text)
-        else:
-            _load_named(context, text)
-    except (OSError, ssl.SSLError) as e:
-        raise CertificateError("the client certificate cannot be used") from e
-
-
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-
-
-def _load_unnamed(context: ssl.SSLContext, text: bytes) -> None:
-    if sys.platform == "linux":
-        fd = os.memfd_create("client", os.MFD_CLOEXEC)
-        try:
-            with os.fdopen(fd, "wb", closefd=False) as file:
-                file.write(text)
-            context.load_cert_chain(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
-
-
-def _load_named(context: ssl.SSLContext, text: bytes) -> None:
-    fd, path = tempfile.mkstemp(prefix="jackline-")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(text)
-        context.load_cert_chain(path)
-    finally:
-        os.unlink(path)
 
 
 def _loaded(key_pem: str) -> EllipticCurvePrivateKey:

@@ -51,6 +51,8 @@ KINDS = {
     "telemetry": "workers.telemetry.worker",
     "tail": "workers.files.worker",
     "listing": "workers.files.worker",
+    "heartbeat": "workers.heartbeat.worker",
+    "inventory": "workers.heartbeat.stocktaker",
 }
 
 

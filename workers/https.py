@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from workers import certificates
+from workers.client_tls import load_client
 from workers.errors import CertificateError, HttpsError
 
 TIMEOUT_S = 20.0
@@ -188,7 +188,7 @@ def _context(access: Access) -> ssl.SSLContext:
         context = _verifying(access)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if access.certificate and access.key:
-            certificates.load_client(context, access.certificate, access.key)
+            load_client(context, access.certificate, access.key)
     except (OSError, ssl.SSLError) as e:
         raise HttpsError("tls", "the CA certificates cannot be used") from e
     except CertificateError as e:

@@ -16,13 +16,16 @@ import msgspec
 
 from workers.errors import FrameError
 from workers.messages_backup import BackupEnded, BackupSpec, BackupStep
+from workers.messages_heartbeat import Collected, FromHeartbeat, HeartbeatJob, ToHeartbeat
 from workers.messages_zygote import FromZygote, ToZygote
 
 STREAM_TERMINAL = 0
 STREAM_STDOUT = 1
 STREAM_STDERR = 2
 
-Kind = Literal["shell", "admin", "backup", "keys", "telemetry", "tail", "listing"]
+Kind = Literal[
+    "shell", "admin", "backup", "keys", "telemetry", "tail", "listing", "heartbeat", "inventory"
+]
 
 
 class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defaults=True):
@@ -102,7 +105,16 @@ class ListingSpec(_Mail, tag="listing", frozen=True, kw_only=True):
     max_entries: int = 5_000
 
 
-Spec = ShellSpec | AdminSpec | KeysSpec | TelemetrySpec | TailSpec | ListingSpec | BackupSpec
+Spec = (
+    ShellSpec
+    | AdminSpec
+    | KeysSpec
+    | TelemetrySpec
+    | TailSpec
+    | ListingSpec
+    | BackupSpec
+    | HeartbeatJob
+)
 
 
 class Dial(_Mail, tag="dial", frozen=True, kw_only=True):
@@ -178,7 +190,9 @@ class Forget(_Mail, tag="forget", frozen=True, kw_only=True):
     """The final result is stored; the worker may go."""
 
 
-ToWorker = Dial | Start | Resize | End | Credit | Acked | Replay | Linked | Sample | Forget
+ToWorker = (
+    Dial | Start | Resize | End | Credit | Acked | Replay | Linked | Sample | ToHeartbeat | Forget
+)
 
 
 class Hello(_Mail, tag="hello", frozen=True, kw_only=True):
@@ -300,7 +314,15 @@ class Stopped(_Mail, tag="stopped", frozen=True, kw_only=True):
 
 
 Result = (
-    ShellEnded | CommandEnded | KeysEnded | Listed | TailEnded | BackupEnded | Stopped | NotBegun
+    ShellEnded
+    | CommandEnded
+    | KeysEnded
+    | Listed
+    | TailEnded
+    | BackupEnded
+    | Collected
+    | Stopped
+    | NotBegun
 )
 
 
@@ -310,7 +332,9 @@ class Finished(_Mail, tag="finished", frozen=True, kw_only=True):
     result: Result
 
 
-ToAgent = Hello | Running | Beat | Gap | Sampled | BackupStep | TailText | Log | Finished
+ToAgent = (
+    Hello | Running | Beat | Gap | Sampled | BackupStep | TailText | FromHeartbeat | Log | Finished
+)
 
 
 _encoder = msgspec.msgpack.Encoder()

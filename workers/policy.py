@@ -58,6 +58,7 @@ __all__ = [
     "ShellSection",
     "Verdict",
     "load",
+    "tenant_document",
 ]
 
 KILL_SWITCH = "paused"  # in the state directory; `jackline pause` makes it
@@ -94,6 +95,11 @@ def load(
         tenant=tenant,
         environ=environ,
     )
+
+
+def tenant_document(said: Mapping[str, Any] | None) -> Document | None:
+    """Return what the tenant says, as the hub gave it, for `load` and `Policy.narrow`."""
+    return None if said is None else Document("the tenant's policy", said)
 
 
 class Policy:
@@ -137,6 +143,24 @@ class Policy:
             code=126,
             reason="locked_by_host",
         )
+
+    def narrow(self, tenant: Document | None) -> None:
+        """Put the tenant's side in place of what it said before; the machine's stays.
+
+        Raises:
+            PolicyError: with every fault; what was said before still holds.
+        """
+        faults = [] if tenant is None else policy_file.check(tenant)
+        if faults:
+            raise PolicyError(faults)
+        sides = self._sides
+        added = [] if tenant is None else [policy_sides.tenant(tenant)]
+        self._sides = [sides[0], *added]
+        try:
+            self._commands = self._command_rules()
+        except PolicyError:
+            self._sides = sides
+            raise
 
     def family(self, family: Family) -> Verdict:
         """Tell whether `family` is within the profiles of both sides, kill switch aside."""

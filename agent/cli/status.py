@@ -1,7 +1,7 @@
 """Show the link, the workers and what waits to be sent.
 
-Needs no configuration: it asks the running agent. Exit codes: 0 the link is up; 1 the agent runs
-and the link is down; 69 no agent runs.
+Needs no configuration: it asks the running agent. Exit codes: 0 the link is up, or the heartbeat
+where no link is wanted; 1 the agent runs and it is down; 69 no agent runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _once(*, as_json: bool, is_watching: bool) -> int:
         if is_watching and sys.stdout.isatty():
             print("\x1b[2J\x1b[H", end="")
         show(answer)
-    return exits.OK if _part(answer, "link").get("state") == "up" else exits.FAILED
+    return exits.OK if _is_well(answer) else exits.FAILED
 
 
 def show(answer: dict[str, Any]) -> None:
@@ -52,6 +52,7 @@ def show(answer: dict[str, Any]) -> None:
     output.print_fields(
         [
             ("link", _link(link)),
+            ("heartbeat", _heartbeat(_part(answer, "heartbeat"))),
             ("server", answer.get("server_url")),
             ("client", answer.get("client_id")),
             ("round trip", _milliseconds(link.get("rtt_ms"))),
@@ -100,6 +101,28 @@ def _link(link: dict[str, Any]) -> str:
     if link.get("transport") and state == "up":
         told += f", {link['transport']}"
     return output.colour("green" if state == "up" else "red", output.clean(told))
+
+
+def _heartbeat(heartbeat: dict[str, Any]) -> str | None:
+    if not heartbeat:
+        return None
+    state = str(heartbeat.get("state", "unknown"))
+    told = [state]
+    if heartbeat.get("only_link"):
+        told.append("the only link")
+    if heartbeat.get("answered_ago_s") is not None:
+        told.append(f"answered {_ago(heartbeat['answered_ago_s'])}")
+    if state != "up" and (failure := _refusal(heartbeat.get("last_failure"))):
+        told.append(failure)
+    if heartbeat.get("samples_kept"):
+        told.append(f"{heartbeat['samples_kept']} samples kept")
+    return output.colour("green" if state == "up" else "red", output.clean(", ".join(told)))
+
+
+def _is_well(answer: dict[str, Any]) -> bool:
+    """Is the link up, or the heartbeat where it is the only link that is wanted?"""
+    link = _part(answer, "link").get("state")
+    return link == "up" or (link == "off" and _part(answer, "heartbeat").get("state") == "up")
 
 
 def _refusal(refusal: Any) -> str | None:

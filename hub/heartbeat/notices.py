@@ -14,7 +14,7 @@ import msgspec
 from hub.errors import HubError
 from hub.heartbeat import command_requests
 from hub.heartbeat.models import Command
-from wire.heartbeat import PollNow
+from wire.link import PollNow
 
 if TYPE_CHECKING:
     from hub.assembly import Hub

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.doubles.tls import DAY, Authority
 from wire.enrolment import proof_bytes
-from workers import certificates
+from workers import certificates, client_tls
 from workers.errors import CertificateError
 
 KEY = certificates.new_key()
@@ -58,8 +58,8 @@ def test_chain_is_searched_by_fingerprint(tmp_path: Path) -> None:
 def test_client_certificate_goes_into_tls_and_leaves_no_file(tmp_path: Path) -> None:
     pem = Authority(tmp_path).sign(certificates.request(KEY, "host"), "agent")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    certificates.load_client(context, pem, KEY)
+    client_tls.load_client(context, pem, KEY)
     with pytest.raises(CertificateError):
-        certificates.load_client(context, pem, certificates.new_key())
+        client_tls.load_client(context, pem, certificates.new_key())
     with pytest.raises(CertificateError):
-        certificates.load_client(context, "nonsense", KEY)
+        client_tls.load_client(context, "nonsense", KEY)

@@ -1,0 +1,1 @@
+"""The heartbeat: the worker that calls the hub, and the one that takes stock of the machine."""
