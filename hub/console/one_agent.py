@@ -9,20 +9,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from hub.agents import service
 from hub.agents.models import Asset
 from hub.console.access import may_see
 from hub.console.rendering import page
-from hub.jobs.models import Job
-from hub.jobs.states import State
 from hub.requests import Caller, TheHub
 
 router = APIRouter(prefix="/agents/{asset_id}", include_in_schema=False)
-UPCOMING = (State.QUEUED, State.SENT, State.RUNNING)
-PAST = 50
 
 
 async def machine_of(hub: TheHub, caller: Caller, asset_id: str) -> Asset:
@@ -52,21 +46,3 @@ async def head(
     """Render the header anew."""
     machine = await machine_of(hub, caller, asset_id)
     return page(request, "agents/head_again.html", caller, machine=machine)
-
-
-@router.get("/activity")
-async def activity(
-    request: Request, hub: TheHub, asset_id: str, caller: Caller = may_see("jobs.read")
-) -> Response:
-    """Show what is to come and what has been."""
-    jobs = await hub.database.read(caller.scope, _jobs, asset_id)
-    upcoming = [job for job in jobs if job.state in UPCOMING]
-    past = [job for job in jobs if job.state not in UPCOMING]
-    return await tab(
-        request, hub, caller, asset_id, "jobs/activity.html", upcoming=upcoming, past=past
-    )
-
-
-def _jobs(session: Session, asset_id: str) -> list[Job]:
-    found = select(Job).where(Job.asset_id == asset_id).order_by(Job.id.desc()).limit(PAST)
-    return list(session.scalars(found))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from hub.console import commands, enrolment, faults, login, one_agent, people
+from hub.console import agents, commands, enrolment, faults, jobs, login, one_agent, people
 from hub.console.static_files import PackagedFiles
+
+PAGES = (login, agents, one_agent, jobs, commands, enrolment, people)
 
 
 def routers() -> list[APIRouter]:
     """Return the routes of every page."""
-    return [login.router, one_agent.router, commands.router, enrolment.router, people.router]
+    return [module.router for module in PAGES]
 
 
 def install(app: FastAPI) -> None:

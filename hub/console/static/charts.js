@@ -7,6 +7,7 @@ import uPlot from "/static/vendor/uplot.js";
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const COLOURS = ["--accent", "--ok", "--warn", "--bad"];
+const RANGES = { "1h": 1, "24h": 24, "7d": 168, "30d": 720 };
 const UNITS = {
   percent: (value) => `${value.toFixed(0)} %`,
   load: (value) => value.toFixed(2),
@@ -33,16 +34,18 @@ function options(figure, names, show) {
 
 async function draw(figure) {
   const names = figure.dataset.series.split(" ");
-  const reply = await fetch(figure.dataset.chart, { headers: { accept: "application/json" } });
+  const start = new Date(Date.now() - RANGES[figure.dataset.range] * 3600e3).toISOString();
+  const reply = await fetch(`${figure.dataset.chart}?start=${encodeURIComponent(start)}`, { headers: { accept: "application/json" } });
   if (!reply.ok) throw new Error(`${reply.status}`);
-  const { items } = await reply.json();
+  const { columns: told, rows } = await reply.json();
+  const at = Object.fromEntries(told.map((name, place) => [name, place]));
   const box = figure.querySelector("[data-plot]");
   box.replaceChildren();
-  if (!items.length) {
+  if (!rows.length) {
     box.textContent = "No numbers for this time.";
     return;
   }
-  const columns = [items.map((item) => Date.parse(item.at) / 1000), ...names.map((name) => items.map((item) => item[name] ?? null))];
+  const columns = [rows.map((row) => row[at.at_ms] / 1000), ...names.map((name) => rows.map((row) => row[at[name]] ?? null))];
   const labels = (figure.dataset.labels ?? figure.dataset.series).split("|");
   const plot = new uPlot(options(box, labels.length === names.length ? labels : names, UNITS[figure.dataset.unit]), columns, box);
   new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 170 })).observe(box);

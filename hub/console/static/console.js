@@ -2,8 +2,8 @@
 //
 // Rules: the server renders; the socket says what has changed. An event `name` from /console becomes
 // a DOM event `jl:name` on <body>, and whatever shows it asks the server again
-// (hx-trigger="jl:name from:body throttle:1s"). Topics stand in `data-topics` of <main>. After a
-// reconnect `jl:reconnected` is fired once, so that nothing stays stale.
+// (hx-trigger="jl:name from:body throttle:1s"). Topics stand in `data-topics` of <main>. Once they
+// are watched, after each connect, `jl:reconnected` is fired, so that nothing stays stale.
 
 import { io } from "/static/vendor/socket.io.js";
 
@@ -119,19 +119,18 @@ export function fire(name, detail) {
 
 function listen() {
   const bar = document.getElementById("offline");
-  let wasConnected = false;
-  socket.on("connect", () => {
-    for (const topic of topics()) socket.emit("watch", { topic });
+  socket.on("connect", async () => {
     bar.hidden = true;
-    if (wasConnected) fire("reconnected");
-    wasConnected = true;
+    await Promise.all(topics().map((topic) => socket.emitWithAck("watch", { topic })));
+    fire("reconnected"); // what changed between the page's rendering and now was told to nobody
   });
   socket.on("disconnect", (reason) => {
     bar.hidden = false;
     if (reason === "io server disconnect") location.reload(); // the session has ended, or the role changed
   });
   socket.on("connect_error", () => { bar.hidden = false; });
-  socket.onAny((name, payload) => fire(name, payload));
+  // Presence is told at once and written a moment later: whoever asks again shall read it.
+  socket.onAny((name, payload) => setTimeout(fire, name === "presence" ? 700 : 0, name, payload));
 }
 
 // -- tabs inside a page ------------------------------------------------------------------------------
