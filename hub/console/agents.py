@@ -22,7 +22,6 @@ from hub.console.forms import checked
 from hub.console.one_agent import tab
 from hub.console.rendering import page
 from hub.console.strips import DAY_MS, Stretch, strip
-from hub.errors import HubError
 from hub.ids import new_id
 from hub.requests import Caller, TheHub
 
@@ -118,7 +117,6 @@ async def overview(
     hub: TheHub,
     asset_id: str,
     range: Annotated[str, Query(pattern="^(1h|24h|7d|30d)$")] = "1h",  # noqa: A002  (in the address)
-    fault: HubError | None = None,
     caller: Caller = may_see("agents.read"),
 ) -> Response:
     """Show one machine: its figures now and before, and what it is."""
@@ -135,7 +133,6 @@ async def overview(
         strip=strip(histories.get(asset_id, []), now),
         charts=CHARTS,
         range=range,
-        fault=fault,
     )
 
 

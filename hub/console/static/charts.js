@@ -58,4 +58,5 @@ function drawAll() {
 
 drawAll();
 document.body.addEventListener("jl:telemetry", drawAll);
-document.body.addEventListener("jl:reconnected", drawAll);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+new MutationObserver(drawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });

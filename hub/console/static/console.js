@@ -101,7 +101,7 @@ function onPaletteKey(event) {
   } else if (event.key === "Enter") {
     event.preventDefault();
     const chosen = dialog.querySelector("[aria-selected=true]") ?? dialog.querySelector("[role=option]");
-    chosen?.querySelector("a")?.click();
+    if (chosen?.dataset.href) location.href = chosen.dataset.href;
   }
 }
 
@@ -185,6 +185,8 @@ document.addEventListener("change", countChosen);
 document.addEventListener("click", (event) => {
   const tab = event.target.closest("[role=tab]");
   if (tab) choose(tab);
+  const option = event.target.closest("[role=option][data-href]");
+  if (option) location.href = option.dataset.href;
 });
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("[role=tab]")) onTabKey(event, event.target);
