@@ -16,6 +16,7 @@ from hub import problems
 from hub.admin import api as admin_api
 from hub.agents import api as agents_api
 from hub.assembly import Hub
+from hub.audit import api as audit_api
 from hub.borders import Borders
 from hub.console import routes as console
 from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
@@ -42,6 +43,7 @@ PEOPLE = [
     tenants_api.router,
     tokens_api.router,
     device_api.router,
+    audit_api.router,
 ]
 
 

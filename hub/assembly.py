@@ -20,6 +20,7 @@ from hub.agents.links import Links
 from hub.agents.namespace import AgentNamespace
 from hub.agents.pings import Pings
 from hub.agents.presence import Presence
+from hub.audit import seals
 from hub.db.database import Database
 from hub.heartbeat import authority
 from hub.heartbeat import upkeep as heartbeat_upkeep
@@ -102,6 +103,7 @@ class Hub:
         """Begin what runs by itself."""
         self.later(self.sockets.eio.watch())
         self.later(self.console.check_forever())
+        self.later(seals.keep_sealing(self.database, self.keyring, self.settings.audit_days))
         self.artifacts.prepare()
         self.later(heartbeat_upkeep.run(self))
         self.later(self.jobs.run())

@@ -31,6 +31,11 @@ class Keyring:
         self._aead = AESGCM(sealing_key)
         self.signer = Ed25519PrivateKey.from_private_bytes(signing_key)
 
+    @property
+    def public_key_hex(self) -> str:
+        """Return what seals and exports of the audit log are checked with."""
+        return self.signer.public_key().public_bytes_raw().hex()
+
     def seal(self, secret: str, owner: str) -> str:
         """Encrypt a secret for a row; `owner` must be told again to `unseal`."""
         nonce = os.urandom(_NONCE_BYTES)

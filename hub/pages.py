@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -55,7 +57,7 @@ def fetch(
     """
     if cursor:
         after = tuple_(*keys)
-        seen = tuple_(*read(cursor, len(keys)))
+        seen = tuple_(*read(cursor, [key.type.python_type for key in keys]))
         query = query.where(after < seen if descending else after > seen)
     order = [key.desc() if descending else key.asc() for key in keys]
     rows = list(session.scalars(query.order_by(*order).limit(limit + 1)))
@@ -70,17 +72,31 @@ def write(values: list[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
-def read(cursor: str, count: int) -> list[Any]:
-    """Read a cursor of so many values.
+def read(cursor: str, types: list[type]) -> list[Any]:
+    """Read a cursor of values of these types, in their order.
 
     Raises:
         BadRequestError: `bad_cursor`.
     """
     try:
-        values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except ValueError as error:
-        raise BadRequestError("cursor: take it from the page before", code="bad_cursor") from error
-    is_plain = isinstance(values, list) and all(isinstance(v, str | int | float) for v in values)
-    if not is_plain or len(values) != count:
-        raise BadRequestError("cursor: take it from the page before", code="bad_cursor")
+        values = json.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True))
+    except (ValueError, RecursionError) as error:
+        raise _bad_cursor() from error
+    if not isinstance(values, list) or len(values) != len(types):
+        raise _bad_cursor()
+    if not all(map(_fits, values, types)):
+        raise _bad_cursor()
     return list(values)
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Tell whether a database can compare a value with a column of a type."""
+    if kind is float:
+        return isinstance(value, float | int) and abs(value) < math.inf
+    if kind is int:
+        return type(value) is int and abs(value) < 2**63
+    return isinstance(value, kind) and not re.search(r"[\0\ud800-\udfff]", str(value))
+
+
+def _bad_cursor() -> BadRequestError:
+    return BadRequestError("cursor: take it from the page before", code="bad_cursor")

@@ -76,7 +76,8 @@ def page(
     key = SORTS[order.key]
     query = _narrowed(select(Asset, key).options(defer(Asset.sample)), wanted)
     if cursor:
-        after, seen = tuple_(key, Asset.id), tuple_(*pages.read(cursor, 2))
+        types: list[type] = [key.type.python_type, str]
+        after, seen = tuple_(key, Asset.id), tuple_(*pages.read(cursor, types))
         query = query.where(after < seen if order.descending else after > seen)
     sorting = [one.desc() if order.descending else one.asc() for one in (key, Asset.id)]
     rows = session.execute(query.order_by(*sorting).limit(limit + 1)).all()

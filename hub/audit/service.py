@@ -21,6 +21,8 @@ from hub.clock import now_ms
 from hub.ids import new_id
 
 GENESIS = "0" * 64
+SYSTEM_CHAIN = ""
+"""The tenant of rows that are no tenant's: what system_admins alone see."""
 SYSTEM = Principal("system", "hub", "hub", "", None)
 
 

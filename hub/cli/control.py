@@ -13,7 +13,11 @@ WORDS = {
     "serve": ("hub.cli.serve", "run the hub"),
     "token": ("hub.cli.token", "enrolment tokens: make, list, revoke"),
     "migrate": ("hub.cli.migrate", "bring the database to this release's schema"),
+    "user": ("hub.cli.user", "users: add, list, set a password, disable"),
+    "tenant": ("hub.cli.tenant", "tenants: add, list, disable"),
+    "audit": ("hub.cli.audit", "check the audit log, or write it out, signed"),
 }
+_CODES = {400: exits.USAGE, 404: exits.NOT_FOUND, 409: exits.REFUSED, 503: exits.UNAVAILABLE}
 _NEEDS = "jackline: the hub's packages are not installed: pip install 'jackline[hub]' ({name})"
 
 
@@ -51,7 +55,7 @@ def _run_word(word: str, rest: list[str]) -> int:
         return exits.CONFIGURATION
     except HubError as error:
         print(f"jackline hub {word}: {error.detail or error.code}", file=sys.stderr)
-        return exits.FAILED
+        return _CODES.get(error.status, exits.FAILED)
 
 
 def _print_help(*, to_stderr: bool) -> None:

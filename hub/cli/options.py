@@ -26,6 +26,14 @@ def parser(word: str, about: str) -> argparse.ArgumentParser:
     return made
 
 
+def add_state_dir(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Let `--state-dir` stand behind a word's own word, too."""
+    for word in words.choices.values():
+        word.add_argument(
+            "--state-dir", default=argparse.SUPPRESS, metavar="DIR", help=argparse.SUPPRESS
+        )
+
+
 def load(options: argparse.Namespace, **flags: object) -> HubSettings:
     """Read the settings for a command line.
 

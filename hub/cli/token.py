@@ -65,10 +65,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     create.add_argument("--quiet", action="store_true", help="print the token alone")
     words.add_parser("ls", help="list tokens")
     words.add_parser("revoke", help="make a token worthless").add_argument("id", metavar="ID")
-    for word in words.choices.values():
-        word.add_argument(
-            "--state-dir", default=argparse.SUPPRESS, metavar="DIR", help=argparse.SUPPRESS
-        )
+    options.add_state_dir(words)
     return parser.parse_args(argv)
 
 
