@@ -20,10 +20,10 @@ PYTEST_ARGS ?=
 
 # Real processes, several files at once on what may be two cores: what fails beside the others must
 # fail alone, too. A list that is empty runs nothing the second time.
-once_more = { $(1) -n 3 --dist loadfile $(PYTEST_ARGS) $(2) || \
+once_more = { $(1) -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(2) || \
 	{ echo 'once more, one at a time:'; $(1) --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(2); }; }
 
-.PHONY: help lint types imports test test-houses test-processes test-installed soak bench docs demo system node ready clean
+.PHONY: help lint types imports checks test test-houses test-waiting soak bench docs demo system node ready clean
 
 help:
 	@echo 'make test     everything: lint, types, imports, docs and all tests'
@@ -87,20 +87,20 @@ imports: ready
 docs: ready
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
+checks: lint types imports docs
+
+# What computes goes beside what waits.
 test: ready
-	@$(MAKE) --no-print-directory lint types imports docs
-	@$(MAKE) --no-print-directory test-houses test-processes test-installed
+	@$(MAKE) --no-print-directory test-houses
+	@$(MAKE) --no-print-directory -j 2 checks test-waiting
 
 # Nothing here is timed or kills by name: two at once.
 test-houses: ready node
 	$(PYTEST) -n 2 $(PYTEST_ARGS) $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
 
 # These mostly wait, for processes and for time to pass: a file at a time on each of a few.
-test-processes: ready node .venv-supervisor-4.2/.ready
-	$(call once_more,$(PYTEST),tests/processes)
-
-test-installed: $(INSTALLED) node .venv-supervisor-4.2/.ready
-	cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed tests/system)
+test-waiting: $(INSTALLED) node .venv-supervisor-4.2/.ready
+	cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed tests/processes tests/system)
 
 $(INSTALLED): .venv-wheel/.installed
 	@mkdir -p $@

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import sysconfig
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tests.doubles.postgres import PostgresServer
 
 HOUSES = ("agent", "hub", "wire", "workers")
+FILE_SECONDS = "jackline/file-seconds"  # in pytest's cache
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,10 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     if config.getoption("--installed"):
         _refuse_a_checkout()
+    if config.getoption("numprocesses", None):
+        config.pluginmanager.register(FileClock(config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep only fault and load runs under --soak, of one family if one is named."""
+    _longest_first(config, items)
     if not config.getoption("--soak"):
         return
     wanted = config.getoption("--family")
@@ -80,6 +85,33 @@ def closed_desks() -> Iterator[None]:
     desks = sys.modules.get("tests.doubles.desk")
     if desks is not None:
         desks.close_all()
+
+
+def _longest_first(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several workers take a file each, in this order: none is left alone with a long one."""
+    if hasattr(config, "workerinput") and config.cache is not None:
+        seconds = config.cache.get(FILE_SECONDS, {})
+        items.sort(key=lambda item: -seconds.get(_file_of(item.nodeid), 0.0))
+
+
+class FileClock:
+    """Keeps how long each file took, for the next run on this machine."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[_file_of(report.nodeid)] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        if self._config.cache is not None:
+            before = self._config.cache.get(FILE_SECONDS, {})
+            self._config.cache.set(FILE_SECONDS, {**before, **self._seconds})
+
+
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def _refuse_a_checkout() -> None:

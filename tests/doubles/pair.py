@@ -58,10 +58,12 @@ class Pair:
         self.hub.wait_for("pong", ts=stamp)
 
     def reconnected(self, how: str = "abort") -> Connection:
-        """Cut the link; return the next one."""
+        """Cut the link; return the next one, once the agent has handled its `hello_ack`."""
         mark = self.hub.record.mark()
         self.hub.drop(how)
-        return self.hub.wait_for_connection(since=mark)
+        connection = self.hub.wait_for_connection(since=mark)
+        self.hub.wait_for("stats", since=mark)
+        return connection
 
     def wait_for_bytes(self, event: str, size: int, timeout: float = 20.0, **fields: Any) -> None:
         """Wait until events with these fields have carried `size` bytes of raw data."""

@@ -232,7 +232,8 @@ def test_hub_that_stands_still_is_left_and_found_again(tmp_path: Path) -> None:
             assert console.close(session)["reason"] == "closed"
             assert console.transcript(session).gaps == []
             numbers_of(console.transcript(session))
-            assert len({f["id"] for f in hub.finals() if f["payload"].get("jobId") == job}) == 1
+            told = {f["id"] for f in hub.finals() if f["payload"].get("jobId") == job}
+            assert len(told) <= console.asked[job]  # once, and again where the hub asked again
             assert console.runs() == [job]
 
 
