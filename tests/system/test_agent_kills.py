@@ -61,11 +61,11 @@ def _in_short(result: dict[str, Any]) -> tuple[str, int, str | None]:
 
 def end_by_force(agent: AgentProcess) -> None:
     """What a power cut does to the processes: agent, zygote, workers and their jobs, at once."""
-    doomed = {agent.pid, *agent.processes(), *vitals.marked("JACKLINE_JOB=")}
+    doomed = {*agent.processes(), *vitals.marked("JACKLINE_JOB=")} - {agent.pid}
+    agent.kill()  # first: it must not see the others die
     for pid in doomed:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    agent.kill()
     agent.until(lambda: not [pid for pid in agent.processes() if pid in doomed])
 
 
