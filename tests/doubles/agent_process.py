@@ -21,6 +21,7 @@ from typing import Any
 
 from agent import control_client
 from agent.errors import ControlError
+from tests.doubles import vitals
 
 # A person's start-up files are slow, and what is killed in the middle of them leaves its locks.
 SHELL = {"command": "/bin/bash", "args": ["--noprofile", "--norc"]}
@@ -160,6 +161,11 @@ class AgentProcess:
                 if mark in argv and not _is_zombie(int(name)):
                     found.append(int(name))
         return found
+
+    def job_processes(self) -> list[int]:
+        """Return every process of its jobs, known by the mark of each: nobody else's."""
+        jobs = [path.stem for path in (self.state_dir / "jobs").glob("*.job")]
+        return [pid for job in jobs for pid in vitals.marked(f"JACKLINE_JOB={job}")]
 
     def close(self) -> None:
         """End everything of it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Any, Self
 from tests.doubles.hubs import Hub
 from tests.doubles.reports import Json, NotSeenError, as_received
 
-_NAMES = itertools.count(1)
+# Like no other test's, in a process beside this one: jobs are marked and found by their names.
+_NAMES = (f"{os.getpid()}-{number}" for number in itertools.count(1))
 
 
 class Transcript:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ class Pair:
     agent: AgentProcess
 
     def name(self) -> str:
-        return f"name-{next(NAMES)}"
+        return f"name-{os.getpid()}-{next(NAMES)}"
 
     def shell(self) -> str:
         """Open a shell that is ready and silent: no prompt, no echo."""

@@ -267,9 +267,9 @@ def runs(pid: int) -> bool:
 
 
 def jobs_of(supervised: Supervised, count: int) -> dict[str, int]:
-    """Return pid by id of the jobs, telemetry aside; empty while there are not `count`."""
+    """Return pid by id of the jobs, telemetry aside; empty while there are not `count` alive."""
     found = {w["id"]: w["pid"] for w in supervised.workers() if w["kind"] != "telemetry"}
-    return found if len(found) == count else {}
+    return found if len(found) == count and all(found.values()) else {}
 
 
 def end_shell(hub: ScriptedHub, session: str) -> None:

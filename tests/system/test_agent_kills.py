@@ -61,8 +61,10 @@ def _in_short(result: dict[str, Any]) -> tuple[str, int, str | None]:
 
 def end_by_force(agent: AgentProcess) -> None:
     """What a power cut does to the processes: agent, zygote, workers and their jobs, at once."""
-    doomed = {*agent.processes(), *vitals.marked("JACKLINE_JOB=")} - {agent.pid}
-    agent.kill()  # first: it must not see the others die
+    jobs = agent.job_processes()
+    workers = [pid for pid in agent.processes() if pid != agent.pid]
+    doomed = [*workers, *jobs]
+    agent.kill()  # in this order, so that none has the time to tell of another's death
     for pid in doomed:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)

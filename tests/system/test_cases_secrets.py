@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from agent import exits
-from tests.doubles import vitals
 from tests.doubles.agent_process import AgentProcess, running_agent
 from tests.doubles.console import Console
 from tests.doubles.hubs import HubOptions, ScriptedHub
@@ -62,7 +61,7 @@ def files_of(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 def handed_down(agent: AgentProcess) -> list[int]:
     """Everything that the agent started, jobs included."""
-    return sorted({*agent.processes(), *vitals.marked("JACKLINE_JOB=")} - {agent.pid})
+    return sorted({*agent.processes(), *agent.job_processes()} - {agent.pid})
 
 
 def search_processes(agent: AgentProcess) -> int:

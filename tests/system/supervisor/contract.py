@@ -54,11 +54,12 @@ class SupervisorContract:
     ) -> None:
         hub = supervised.hub
         session, job = open_shell(hub), f"j-{time.monotonic_ns()}"
-        go = supervised.root / "go"
-        command = f"sh -c 'until [ -e {go} ]; do sleep 0.1; done; echo done'"
+        begun, go = supervised.root / "begun", supervised.root / "go"
+        command = f"sh -c 'touch {begun}; until [ -e {go} ]; do sleep 0.1; done; echo done'"
         hub.emit(
             "admin_run", {"token": job, "jobId": job, "cmd": {"command": command, "timeoutSec": 60}}
         )
+        until(begun.exists, "the command runs")
         before = until(lambda: jobs_of(supervised, 2), "both jobs")
         old_pid, mark = supervised.agent_pid(), hub.record.mark()
         assert "agent: started" in supervised.ctl("restart", "agent").stdout
