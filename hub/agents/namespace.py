@@ -144,7 +144,7 @@ class AgentNamespace:
             error.reason,
             detail=error.detail,
             address=peer.address,
-            event=error.event[:64],
+            name=error.event[:64],
         )
         if ack_id is not None:
             peer.acknowledge(ack_id, msgspec.json.encode({"error": error.reason}))

@@ -24,6 +24,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hub import keyring, settings
+from hub.agents import service as agents
 from hub.authorize import Role
 from hub.db.database import Database
 from hub.operators import credentials, service
@@ -109,9 +110,14 @@ class HubProcess:
 
     def add_agent(self, client_id: str, tenant: str = "default") -> str:
         """Register an agent; return its `authToken`."""
-        done = self.command("agent", "add", client_id, "--tenant", tenant)
-        assert done.returncode == 0, done.stderr
-        token: str = json.loads(done.stdout)["authToken"]
+        keys = keyring.load(self.state_dir)
+
+        def add(session: Session) -> str:
+            found = service.find_tenant(session, tenant) or service.add_tenant(session, tenant)
+            asset = agents.add_asset(session, found.id, client_id)
+            return agents.add_agent(session, keys, asset, client_id)[1]
+
+        token: str = self.write(add)
         return token
 
     def add_user(self, name: str, role: Role, tenant: str = "default") -> str:
