@@ -258,7 +258,7 @@ def _has_interfaces() -> bool:
 
 
 def _is_confined(pid: int) -> bool:
-    """As far as the kernel tells: no new privileges, a call filter, no right of root but to read."""
+    """As the kernel tells: no new privileges, a call filter, no right of root but to read."""
     told = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
