@@ -31,6 +31,7 @@ from hub.operators import (
 )
 from hub.policy import api as policy_api
 from hub.requests import TheHub, public
+from hub.shell import api as shell_api
 from hub.sockets.guards import SocketApp
 from hub.telemetry import api as telemetry_api
 from wire import __version__
@@ -82,6 +83,7 @@ def routers() -> list[APIRouter]:
         policy_api.router,
         agents_api.router,
         telemetry_api.router,
+        shell_api.router,
     ]
 
 

@@ -35,6 +35,8 @@ from hub.keyring import Keyring
 from hub.operators.doors import Doors
 from hub.operators.logins import Logins
 from hub.settings import HubSettings
+from hub.shell.namespace import ShellEvents
+from hub.shell.sessions import Sessions
 from hub.sockets.console import Console
 from hub.sockets.server import SocketServer
 from hub.telemetry.collector import Collector
@@ -87,6 +89,8 @@ class Hub:
             keyring, self.links, self.inbox, self.jobs, self.reconciliation, self.later
         )
         AdminEvents(self)
+        self.shells = Sessions(self)
+        ShellEvents(self)
         self.sockets = SocketServer(settings, [self.agents, self.console])
 
     def bound(self, port: int) -> None:
@@ -101,6 +105,7 @@ class Hub:
 
     async def start(self) -> None:
         """Begin what runs by itself."""
+        await self.shells.start()
         self.later(self.sockets.eio.watch())
         self.later(self.console.check_forever())
         self.later(seals.keep_sealing(self.database, self.keyring, self.settings.audit_days))
@@ -121,6 +126,7 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.shells.stop()
         self.database.close()
 
 

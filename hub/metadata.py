@@ -12,7 +12,8 @@ from hub.heartbeat import models as heartbeat
 from hub.jobs import models as jobs
 from hub.operators import models as operators
 from hub.policy import models as policy
+from hub.shell import models as shell
 from hub.telemetry import models as telemetry
 
-FAMILIES = (agents, audit, heartbeat, jobs, operators, policy, telemetry)
+FAMILIES = (agents, audit, heartbeat, jobs, operators, policy, shell, telemetry)
 METADATA = Table.metadata

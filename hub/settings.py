@@ -59,6 +59,11 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry_raw_hours: Annotated[int, Meta(gt=0)] = 48
     telemetry_rollup_days: Annotated[int, Meta(gt=0)] = 30
     presence_days: Annotated[int, Meta(gt=0)] = 90
+    shell_idle_s: Annotated[int, Meta(gt=0)] = 4 * 3600
+    """A shell in which nobody types ends after this."""
+    shell_detached_s: Annotated[int, Meta(gt=0)] = 900
+    """A shell at which nobody looks ends after this."""
+    shell_max_s: Annotated[int, Meta(gt=0)] = 24 * 3600
     recordings_days: Annotated[int, Meta(gt=0)] = 90
     recording_max_bytes: Annotated[int, Meta(gt=0)] = 64 * 1024 * 1024
     artifacts_days: Annotated[int, Meta(gt=0)] = 30

@@ -143,12 +143,9 @@ class Client:
         """Return a connected socket on the console's namespace; `disconnect` it at the end."""
         import socketio
 
-        made = socketio.Client(
-            reconnection=False,
-            handle_sigint=False,
-            http_session=self._http,
-            websocket_extra_options={"redirect_limit": 0, "skip_utf8_validation": True},
-        )
+        from hub.cli.live_socket import LiveSocket
+
+        made = LiveSocket(self._http)
         try:
             made.connect(
                 self.url,

@@ -156,6 +156,10 @@ class Console:
         """Return who is connected."""
         return list(self._clients.values())
 
+    def has(self, client: ConsoleClient) -> bool:
+        """Tell whether a client is still connected: it may be gone after any `await`."""
+        return self._clients.get(client.id) is client
+
     def publish(self, tenant_id: str, topic: str, event: str, payload: object) -> None:
         """Send to the clients of a tenant (and the system's) that joined a topic."""
         found = [one for one in self.topics.get(topic, ()) if _may_see(one, tenant_id)]

@@ -62,6 +62,10 @@ class HubProcess:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> HubProcess:
         """Start it and wait until it serves."""
         with open(self.state_dir / "stderr", "ab") as stderr:

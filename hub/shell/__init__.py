@@ -1,0 +1,1 @@
+"""Shells: sessions of operators on agents, live, recorded, and played back."""
