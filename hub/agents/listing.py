@@ -120,4 +120,7 @@ def _matches(text: str) -> ColumnElement[bool]:
             for column in (Asset.name, Asset.platform, Asset.release, Asset.agent_version)
         ),
         cast(Asset.tags, Text).icontains(text, autoescape=True),
+        Asset.id.in_(
+            select(Agent.asset_id).where(Agent.client_id.icontains(text, autoescape=True))
+        ),
     )
