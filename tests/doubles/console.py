@@ -134,10 +134,11 @@ class Console:
         self.hub.emit("admin_run", request)
         return job
 
-    def job(self, seconds: float) -> str:
-        """Ask for a command that notes that it runs, and takes some time."""
+    def job(self, until: float | Path) -> str:
+        """Ask for a command that notes that it runs, for some seconds or until a file is there."""
         name = f"job-{next(_NAMES)}"
-        command = f"sh -c 'echo {name} >> {self.ran}; sleep {seconds:.3f}; echo done {name}'"
+        wait = f"sleep {until:.3f}" if isinstance(until, float | int) else _waiting(until)
+        command = f"sh -c 'echo {name} >> {self.ran}; {wait}; echo done {name}'"
         self.jobs[name] = command
         self.ask(command, name, timeoutSec=60)
         return name
@@ -211,3 +212,7 @@ class Console:
                 for transcript in self._transcripts.values():
                     transcript.take(report)
             self._position = end
+
+
+def _waiting(file: Path) -> str:
+    return f"until [ -e {file} ]; do sleep 0.05; done"

@@ -182,7 +182,7 @@ def test_agent_restarted_in_order_keeps_an_open_shell_and_a_running_command(
         with Console(hub, ran=tmp_path / "ran").follow() as console:
             session = console.shell()
             console.type(session, "kept=$$\n")
-            job = console.job(2.5)
+            job = console.job(tmp_path / "go")
             agent.until(lambda: console.runs() == [job])
             before = {row["id"]: row["pid"] for row in agent.workers() if row["job"]}
             assert agent.terminate() == exits.OK
@@ -195,6 +195,7 @@ def test_agent_restarted_in_order_keeps_an_open_shell_and_a_running_command(
             }
             after = {row["id"]: row["pid"] for row in agent.workers() if row["job"]}
             assert after == before
+            (tmp_path / "go").touch()
             console.type(session, "[ $kept = $$ ] && echo sa''me\n")
             hub.wait_for_output(session, "same\r\n")
             (result,) = [hub.wait_for("admin_result", token=job, timeout=20).payload]

@@ -215,10 +215,11 @@ def test_hub_that_stands_still_is_left_and_found_again(tmp_path: Path) -> None:
         with Console(hub, ran=tmp_path / "ran").follow() as console:
             session = console.open(first=COUNTER)
             hub.wait_for_output(session, "counter\r\n")
-            job = console.job(1.0)
+            job = console.job(tmp_path / "go")
             agent.until(lambda: console.runs() == [job])
             mark = hub.record.mark()
             hub.suspend()
+            (tmp_path / "go").touch()
             status = agent.until(lambda: _when_down(agent.ask("status")["link"]))
             assert status["last_refusal"]["reason"] == "dead", status
             agent.until(lambda: agent.ask("status")["outbox"]["count"] == 1)
