@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from agent.backup_store import Plan, Store
+from agent.backup_tasks import Task
 from workers.backup_request import Request
-from workers.messages_backup import BackupJob
+from workers.messages_backup import BackupJob, BackupSpec
 from workers.policy import Policy
 
 # Where programs are looked for when the environment says nothing.
@@ -24,6 +25,18 @@ def refusal(policy: Policy, request: Request) -> str | None:
             return verdict.sentence
     verdict = policy.backup(request.dest_root, "allowedDestRoots")
     return None if verdict.allowed else verdict.sentence
+
+
+def spec_of(task: Task, store: Store, policy: Policy) -> BackupSpec:
+    """Return what the worker of a task is told."""
+    plan = task.plan
+    return BackupSpec(
+        op=task.op,
+        job=job_of(plan, store, policy),
+        total_files=int(plan.found.get("totalFiles") or 0),
+        total_bytes=int(plan.found.get("totalBytes") or 0) if task.op == "run" else 0,
+        **task.args,
+    )
 
 
 def job_of(plan: Plan, store: Store, policy: Policy, *, limit_kib_s: int = 0) -> BackupJob:

@@ -33,7 +33,6 @@ class Task:
     worker: Worker | None = None
     place: Place | None = None
     waiting: Waiting | None = None
-    restarts: int = 0
     done: bool = False
     is_told: bool = True  # a schedule's own run is told to a hub of ours alone
 

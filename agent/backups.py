@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from agent import backup_events, backup_jobs, backup_tasks
+from agent.backup_quarantine import Quarantine
 from agent.backup_store import Layout, Plan, Store, plan_of
 from agent.backup_tasks import Task, failure, task_of
 from agent.disk import Disk
@@ -33,13 +34,13 @@ from workers.errors import BackupError
 from workers.jobs import JobRecord, Spool
 from workers.loop import Loop
 from workers.messages import End, Hello, Result, ToAgent
-from workers.messages_backup import BackupEnded, BackupOp, BackupSpec, BackupStep
+from workers.messages_backup import BackupEnded, BackupOp, BackupStep
 from workers.policy import Policy
 
 LINE_S = 24 * 3600.0
 LOOKS = 2  # plans and listings at a time
 CANCEL_S = 6.0
-RESTARTS = 3
+CRASHES = ("worker_died", "worker_stalled", "oom")
 
 
 class Backups:
@@ -71,6 +72,7 @@ class Backups:
         self._runs = Slots(loop, max(1, policy.sections.backup.max_concurrent))
         self._looks = Slots(loop, LOOKS)
         self._tasks: list[Task] = []
+        self._quarantine = Quarantine(store.root, disk, log)
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -228,12 +230,14 @@ class Backups:
         self._disk.submit(lambda: found.append(self.store.load(plan_id)), loaded)
 
     def _queue(self, task: Task) -> None:
+        self._tasks.append(task)
         refused = self._locked()
         if refused is not None:
-            self._tasks.append(task)
             self._end(task, failure(task, "policy_denied", refused))
             return
-        self._tasks.append(task)
+        if self._quarantine.holds(task.op, task.plan.plan_id):
+            self._end(task, failure(task, "busy", "quarantined"))
+            return
         slots = self._looks if task.op in ("plan", "ls") else self._runs
         place = slots.take()
         if place is not None:
@@ -251,13 +255,7 @@ class Backups:
 
     def _spawn(self, task: Task) -> None:
         plan = task.plan
-        spec = BackupSpec(
-            op=task.op,
-            job=backup_jobs.job_of(plan, self.store, self._policy),
-            total_files=int(plan.found.get("totalFiles") or 0),
-            total_bytes=int(plan.found.get("totalBytes") or 0) if task.op == "run" else 0,
-            **task.args,
-        )
+        spec = backup_jobs.spec_of(task, self.store, self._policy)
         wire = {
             "op": task.op,
             "plan": msgspec.to_builtins(msgspec.structs.replace(plan, found={})),
@@ -330,6 +328,7 @@ class Backups:
             self._pool.release(worker)
             return
         self._leave_line(task)
+        self._quarantine.note_end(task.op, task.plan.plan_id)
         self._conclude(task, result, worker.record.job_id, lambda: self._pool.release(worker))
 
     def on_gone(self, worker: Worker, gone: Gone) -> None:
@@ -337,8 +336,8 @@ class Backups:
         task = self._task_of_worker(worker)
         if task is None:
             return
-        if task.op == "run" and gone.reason == "worker_died" and task.restarts < RESTARTS:
-            task.restarts += 1
+        is_held = gone.reason in CRASHES and self._quarantine.note_crash(task.op, task.plan.plan_id)
+        if task.op == "run" and gone.reason == "worker_died" and not is_held:
             self._log.warning("a backup's worker died; it goes on in a new one", worker=worker.id)
             self._pool.drop_record(worker.record.job_id)
             self._spawn(task)

@@ -132,6 +132,7 @@ class Agent:
             __version__,
             self._rtt_ms,
             log,
+            overdue=lambda: self.backup_clock.overdue,
         )
         self.roster = Roster(
             self.loop, self.pool, self.uplink, self.shells, self.commands, self.telemetry

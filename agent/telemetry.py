@@ -25,6 +25,7 @@ from workers.messages import End, Hello, Result, Sample, Sampled, TelemetrySpec,
 LEASE_S = 2.0
 WELL_S = 60.0
 FAILING = 4
+MAX_OVERDUE = 200
 RESTART_S = (0.0, *BACKOFF_STEPS_S)
 
 
@@ -40,6 +41,7 @@ class Telemetry:
     Args:
         rtt_ms: the link's round trip, if known.
         keep: takes each sample as JSON, and whether it went out live, for the heartbeat.
+        overdue: ids of the backups that have had no success for too long.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Telemetry:
         rtt_ms: Callable[[], float | None],
         log: Log,
         keep: Keep | None = None,
+        overdue: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._loop = loop
         self._pool = pool
@@ -61,6 +64,7 @@ class Telemetry:
         self._rtt_ms = rtt_ms
         self._log = log
         self.keep = keep
+        self._overdue = overdue
         self._worker: Worker | None = None
         self._failures = 0
         self._started_s = 0.0
@@ -124,7 +128,8 @@ class Telemetry:
             net_latency_ms=self._rtt_ms(),
         )
         if is_live:
-            self._uplink.latest("stats", Stats(data=sample))
+            overdue = self._overdue()[:MAX_OVERDUE]
+            self._uplink.latest("stats", Stats(data=sample, overdue_backups=overdue or None))
         if self.keep is not None:
             self.keep(msgspec.json.encode(sample), is_live=is_live)
 

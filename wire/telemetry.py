@@ -8,9 +8,13 @@ Source: contract 1.9.
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated, ClassVar
 
-from wire.fields import Amount, Name, Part, Payload, Stamp
+import msgspec
+from msgspec import Meta
+
+from wire import features
+from wire.fields import Amount, Id, Name, Part, Payload, Stamp
 
 
 class Memory(Part, frozen=True, kw_only=True):
@@ -73,6 +77,12 @@ class Sample(Part, frozen=True, kw_only=True):
 
 
 class Stats(Payload, frozen=True, kw_only=True):
-    """Sent after `hello_ack` and every `statsIntervalSec`."""
+    """Sent after `hello_ack` and every `statsIntervalSec`.
+
+    `overdue_backups`: scheduled plans whose last success is older than `backup.maxAgeHours`.
+    """
+
+    OURS: ClassVar = {"overdue_backups": features.BACKUP2}
 
     data: Sample
+    overdue_backups: Annotated[tuple[Id, ...], Meta(max_length=200)] | None = None

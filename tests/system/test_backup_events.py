@@ -48,6 +48,10 @@ class Setting:
         ).payload
         return payload
 
+    @property
+    def hub_is_ours(self) -> bool:
+        return isinstance(self.hub, ScriptedHub)
+
     def finals(self, plan: str) -> list[Any]:
         return [e for name in FINALS for e in self.hub.events(name, planId=plan)]
 
@@ -167,6 +171,36 @@ def test_backup_goes_on_when_its_worker_is_killed(setting: Setting) -> None:
     done = setting.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
     assert done["ok"] is True
     assert len(setting.finals("p1")) == 1
+
+
+def test_backup_that_crashes_its_worker_three_times_is_left_alone(setting: Setting) -> None:
+    """Others run; a new agent knows of it, too."""
+    slow_down(setting)
+    setting.plan("p1")
+    setting.plan("p2", destRoot=f"{setting.dest}2")
+    setting.hub.emit("backup_start", setting.request("p1"))
+    killed: set[int] = set()
+
+    def kill() -> bool:
+        for worker in setting.agent.workers("backup"):
+            if worker["pid"] and worker["pid"] not in killed and worker["state"] == "RUNNING":
+                killed.add(worker["pid"])
+                os.kill(worker["pid"], signal.SIGKILL)
+        return len(killed) == 3
+
+    setting.agent.until(kill)
+    error = setting.hub.wait_for("backup_error", timeout=END_S, planId="p1").payload
+    assert error["error"] == "worker_died"
+    resume(setting)
+    before = len(setting.hub.events("stats"))
+    setting.agent.kill()
+    setting.agent.start()
+    setting.agent.until(lambda: len(setting.hub.events("stats")) > before)
+    setting.hub.emit("backup_start", setting.request("p1"))
+    held = setting.hub.wait_for("backup_error", timeout=END_S, planId="p1", error="busy").payload
+    assert held.get("detail") == ("quarantined" if setting.hub_is_ours else None)
+    setting.hub.emit("backup_start", setting.request("p2", destRoot=f"{setting.dest}2"))
+    assert setting.hub.wait_for("backup_complete", timeout=END_S, planId="p2").payload["ok"]
 
 
 def slow_down(setting: Setting) -> None:
