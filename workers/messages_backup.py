@@ -55,7 +55,8 @@ class BackupSpec(_Mail, tag="backup", frozen=True, kw_only=True):
     Args of some: `total_files` and `total_bytes` as planned (run); `retry_s`, how long a lost
     connection is tried again without getting on (run); `full` (verify); `snapshot`, a name or none
     for the newest; `paths` below `<basename>`, none for all (restore, ls); `to`, none for the
-    original place (restore); `dry_run` (restore, prune).
+    original place (restore); `failed`, what the last restore could not bring back, to where it
+    was to go (restore); `dry_run` (restore, prune).
     """
 
     op: BackupOp
@@ -67,6 +68,7 @@ class BackupSpec(_Mail, tag="backup", frozen=True, kw_only=True):
     snapshot: str | None = None
     paths: list[str] = []
     to: str | None = None
+    failed: bool = False
     dry_run: bool = False
 
 

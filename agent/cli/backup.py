@@ -7,6 +7,7 @@ there is no such plan or copy; 5 refused by policy; 75 a backup of it is running
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import sys
 from typing import Any
@@ -15,7 +16,7 @@ import msgspec
 
 from agent import backup_jobs, config, dirs, exits
 from agent.backup_store import Plan, Store, plan_of
-from agent.cli import backup_admin, backup_show, output
+from agent.cli import backup_admin, backup_progress, backup_show, output
 from agent.errors import AgentError, BackupPlanError, DirectoryError, LocalWorkerError
 from agent.settings import Options
 from workers import backup_request, policy
@@ -29,6 +30,7 @@ _CODES = {
     "unknown_plan": exits.NOT_FOUND,
     "no_backup": exits.NOT_FOUND,
     "no_manifest": exits.NOT_FOUND,
+    "nothing_failed": exits.NOT_FOUND,
     "already_running": exits.TRY_LATER,
     "bad_glob": exits.USAGE,
     "bad_host": exits.USAGE,
@@ -83,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--path", action="append", default=[], metavar="P")
     restore.add_argument("--to", metavar="DIR")
     restore.add_argument("--snapshot", metavar="NAME")
+    restore.add_argument(
+        "--failed", action="store_true", help="again what the last restore could not bring back"
+    )
     restore.add_argument("--dry-run", action="store_true", help="only say what would happen")
     restore.add_argument("--yes", action="store_true", help="do not ask before overwriting")
     ls = _add(verbs, "ls", _ls, "list plans, a plan's copies, or what one holds")
@@ -136,8 +141,14 @@ def _policy(options: argparse.Namespace) -> Policy:
 
 
 def _plan(options: argparse.Namespace, engine: Policy, store: Store) -> int:
+    dest = options.dest if options.host else os.path.abspath(options.dest)
     request = backup_request.normalised(
-        options.source, options.dest, options.host, options.user, options.port, options.ignore
+        [os.path.abspath(each) for each in options.source],
+        dest,
+        options.host,
+        options.user,
+        options.port,
+        options.ignore,
     )
     backup_request.check(request)
     refused = backup_jobs.refusal(engine, request)
@@ -186,6 +197,9 @@ def _verify(options: argparse.Namespace, engine: Policy, store: Store) -> int:
 
 
 def _restore(options: argparse.Namespace, engine: Policy, store: Store) -> int:
+    if options.failed and (options.path or options.to or options.snapshot):
+        raise BackupError("bad_path", "--failed goes where the last restore went, alone")
+    options.to = options.to and os.path.abspath(options.to)
     plan = store.load(options.plan_id)
     if not _is_agreed(options, plan, engine, store):
         return exits.REFUSED
@@ -265,18 +279,19 @@ def _perform(
         snapshot=getattr(options, "snapshot", None),
         paths=getattr(options, "path", []),
         to=getattr(options, "to", None),
+        failed=getattr(options, "failed", False),
         dry_run=getattr(options, "dry_run", False),
     )
     run_dir = dirs.find().run
     dirs.prepare(run_dir)
-    line = backup_show.ProgressLine()
+    bar = backup_progress.ProgressBar()
     lease_s = None if op == "run" else 5.0
     try:
         result = local_worker.perform(
-            "backup", spec, dirs.find().state, run_dir, line.on_mail, lease_s
+            "backup", spec, dirs.find().state, run_dir, bar.on_mail, lease_s
         )
     finally:
-        line.close()
+        bar.close()
     if not isinstance(result, BackupEnded):
         raise LocalWorkerError("its worker gave another result")
     return result

@@ -1,56 +1,12 @@
-"""What `jackline backup` prints: tables for people, and a progress line on standard error."""
+"""What `jackline backup` prints as its result: tables for people."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from typing import Any
 
 from agent.backup_store import Store
 from agent.cli import output
 from workers import backup_state
-from workers.messages import Log, ToAgent
-from workers.messages_backup import BackupStep
-
-_BAR = 24
-
-
-class ProgressLine:
-    """One line that is written over again, on a terminal only."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._is_open = False
-
-    def on_mail(self, message: ToAgent) -> None:
-        """Show how far the worker is."""
-        if isinstance(message, BackupStep) and self._is_shown:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{_line(message)[:width]:<{width}}", end="", file=sys.stderr, flush=True)
-            self._is_open = True
-        elif isinstance(message, Log) and message.level == "error":
-            output.note(f"{message.sentence} {message.fields}")
-
-    def close(self) -> None:
-        """Leave the line as it is, and go to the next."""
-        if self._is_open:
-            print(file=sys.stderr)
-            self._is_open = False
-
-
-def _line(step: BackupStep) -> str:
-    if not step.total_bytes or step.op == "plan":
-        return f"{step.op}: looking …"
-    filled = int(step.percent / 100 * _BAR)
-    parts = [f"[{'#' * filled}{'.' * (_BAR - filled)}] {step.percent:5.1f} %"]
-    parts.append(f"{output.size(step.done_bytes)} of {output.size(step.total_bytes)}")
-    if step.bytes_per_s:
-        parts.append(f"{output.size(step.bytes_per_s)}/s")
-    if step.eta_s is not None:
-        parts.append(f"{output.duration(step.eta_s)} left")
-    if step.file:
-        parts.append(output.clean(step.file))
-    return " · ".join(parts)
 
 
 def plan(plan_id: str, found: dict[str, Any]) -> None:
@@ -116,7 +72,7 @@ def restore(found: dict[str, Any]) -> None:
     """Print what a restore did, or would do."""
     output.print_fields(
         [
-            ("would restore" if found.get("dryRun") else "restored", f"{found['files']} files"),
+            ("would restore" if found.get("dryRun") else "restored", _files(found["files"])),
             ("size", output.size(found["bytes"])),
             ("overwritten", found["overwrites"]),
             ("unchanged", found["unchanged"]),
@@ -124,6 +80,9 @@ def restore(found: dict[str, Any]) -> None:
     )
     for error in found.get("failed") or []:
         output.note(error)
+    if found.get("failedFiles"):
+        count = _files(found["failedFiles"])
+        output.note(f"{count} could not be brought back; once mended: restore … --failed")
 
 
 def pruned(found: dict[str, Any]) -> None:
@@ -188,6 +147,10 @@ def plans(store: Store, *, as_json: bool) -> None:
         for each in found
     ]
     output.print_table(("PLAN", "SOURCES", "DESTINATION", "FILES", "SIZE", "LAST RUN"), rows)
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
 
 
 def _notes(found: dict[str, Any]) -> None:

@@ -439,6 +439,32 @@ def test_commands_and_hooks_of_the_owner_run_without_a_shell(
     assert bench.do("run").error == "hook_failed"
 
 
+def test_backup_lets_others_go_first_at_processor_and_disk(
+    bench: BackupBench, tmp_path: Path
+) -> None:
+    """What its programs inherit is what it has itself."""
+    said = tmp_path / "said"
+    words = f"{require('ionice')} > {said}; nice >> {said}"
+    bench.change(hooks={"before": ["/bin/sh", "-c", words]})
+    bench.well("run")
+    disk, processor = said.read_text().splitlines()
+    assert disk == "best-effort: prio 7"
+    assert int(processor) == min(19, os.nice(0) + 5)
+
+
+def test_restore_over_ssh_brings_the_original_place_back(
+    bench: BackupBench, server: SshServer, source: Path
+) -> None:
+    bench.over(server)
+    bench.well("run")
+    (source / "a").write_text("damaged")
+    shutil.rmtree(source / "sub")
+    (source / "new since").write_text("is left alone")
+    told = bench.well("restore")
+    assert (told["overwrites"], told["new"], told["partial"]) == (1, 1, False)
+    assert same(source, Path(bench.job.dest_root) / "src") == [repr(b"/new since")]
+
+
 def test_progress_has_no_gap_while_a_read_stalls(
     bench: BackupBench, source: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from workers.backup import itemize
+
 Verdict = Literal["done", "partial", "again", "failed"]
 MAX_NAMED = 500
 
@@ -65,6 +67,7 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
 _UNSUPPORTED = re.compile(
     r"^(?>.*?(?:xattr|acl)).*Operation not supported", re.IGNORECASE | re.MULTILINE
 )
+_BLOCKED = re.compile(r"could not make way for new [a-z ]+: (.+)")
 
 
 class Words(msgspec.Struct):
@@ -104,6 +107,11 @@ class Words(msgspec.Struct):
     def lacks_attributes(self) -> bool:
         """Does the destination refuse ACLs or extended attributes as such?"""
         return _UNSUPPORTED.search(self.text) is not None
+
+    def blocked(self) -> list[bytes]:
+        """Return the files that something else stands in the way of; no line tells of them."""
+        found = (_BLOCKED.match(line) for line in self.lines)
+        return [itemize.plain_name(each[1].encode()) for each in found if each]
 
     def errors(self) -> list[str]:
         """Return one sentence for each file that something happened to."""

@@ -1,8 +1,8 @@
 """Bringing files back: all or some, to where they came from or below another directory.
 
 A dry run comes first and says what would be overwritten. To another directory: `DIR/<name>/<rel>`.
-From another host the copy is pulled over ssh. Files that failed are listed and kept in
-`failed.list`, so that those alone can be tried again. Nothing is ever deleted.
+From another host the copy is pulled over ssh. Files that failed are listed and kept, so
+that those alone can be tried again. Nothing is ever deleted.
 Source: docs/reference/backup.rst.
 """
 
@@ -18,7 +18,15 @@ from typing import Any
 import msgspec
 
 from workers import backup_request
-from workers.backup import copies, hooks, outcomes, planning, sources
+from workers.backup import (
+    copies,
+    hooks,
+    itemize,
+    outcomes,
+    planning,
+    restore_failures,
+    sources,
+)
 from workers.backup.argv import Transfer
 from workers.backup.copies import Copy
 from workers.backup.gauge import Gauge
@@ -30,18 +38,20 @@ from workers.backup.steps import Job
 from workers.errors import BackupError
 
 MAX_NAMED = 200
+MAX_KEPT = 100_000
 
 
 class Back(msgspec.Struct):
     """What a restore does or would do."""
 
     files: int = 0
-    bytes: int = 0
+    size: int = 0
     new: int = 0
     overwrites: int = 0
     unchanged: int = 0
     named: list[str] = []
     failed: list[str] = []
+    missing: list[bytes] = []  # what is not there as it should be
     is_partial: bool = False
 
 
@@ -49,48 +59,78 @@ def restore(ground: Ground, gauge: Gauge) -> Job[dict[str, Any]]:
     """Restore; with `dry_run` only say what would happen.
 
     Raises:
-        BackupError: `no_backup`, `bad_path`, `policy_denied`, or what the transfer says.
+        BackupError: `no_backup`, `bad_path`, `policy_denied`, `nothing_failed`, or what the
+            transfer says.
     """
+    wanted = _asked(ground)
     ground.meet_target()
     yield from ground.survey(ground.names)
     copy = copies.find(ground)
-    wanted = _wanted(ground)
     back = Back()
     for name, paths in wanted.items():
         yield from _one(ground, gauge, copy, name, paths, back, dry_run=True)
     told = _found(ground, copy, back)
     if ground.spec.dry_run:
         return {**told, "dryRun": True}
-    gauge.set_total(back.bytes)
+    gauge.set_total(back.size)
     for name, paths in wanted.items():
         yield from _one(ground, gauge, copy, name, paths, back, dry_run=False)
     gauge.end()
-    _keep_failed(ground, back)
-    return {**told, "failed": back.failed, "partial": back.is_partial, "dryRun": False}
+    failed = yield from _failed(ground, gauge, copy, wanted, back)
+    return {
+        **told,
+        "failed": back.failed,
+        "failedPaths": [each.decode("utf-8", "replace") for each in failed[:MAX_NAMED]],
+        "failedFiles": len(failed),
+        "partial": back.is_partial,
+        "dryRun": False,
+    }
 
 
-def _wanted(ground: Ground) -> dict[str, list[str]]:
+def _asked(ground: Ground) -> dict[str, list[bytes]]:
     """Return for each source what of it is restored; an empty list is all."""
-    if not ground.spec.paths:
+    spec = ground.spec
+    if spec.failed:
+        last = restore_failures.read(ground.folder)
+        ground.spec = msgspec.structs.replace(spec, to=last.to, snapshot=last.snapshot)
+        paths = [_below(ground, path) for path in last.paths]
+    elif spec.paths:
+        paths = [_below(ground, os.fsencode(path)) for path in spec.paths]
+    else:
         return {name: [] for name in ground.names}
-    found: dict[str, list[str]] = {}
-    for path in ground.spec.paths:
-        name, rest = _below(ground, path)
+    found: dict[str, list[bytes]] = {}
+    for name, rest in paths:
         found.setdefault(name, []).append(rest)
-    return {name: [] if "" in rests else rests for name, rests in found.items()}
+    return {name: [] if b"" in rests else rests for name, rests in found.items()}
 
 
-def _below(ground: Ground, path: str) -> tuple[str, str]:
+def _failed(
+    ground: Ground, gauge: Gauge, copy: Copy, wanted: dict[str, list[bytes]], back: Back
+) -> Job[list[bytes]]:
+    """Keep and return what was not brought back: all that another run would still transfer."""
+    if not back.is_partial:
+        restore_failures.clear(ground.folder)
+        return []
+    look = Back()
+    for name, paths in wanted.items():
+        yield from _one(ground, gauge, copy, name, paths, look, dry_run=True)
+    restore_failures.write(ground.folder, ground.spec.to, copy.snapshot, look.missing)
+    return look.missing
+
+
+def _below(ground: Ground, path: bytes) -> tuple[str, bytes]:
     """Return which source a path means, and where in it: `src/a`, or as it was, `/data/src/a`."""
-    plain = path.rstrip("/")
-    for source in ground.job.sources:
-        if plain == source or plain.startswith(source + "/"):
-            plain = backup_request.name_of(source) + plain[len(source) :]
+    plain = path.rstrip(b"/")
+    for source in map(os.fsencode, ground.job.sources):
+        if plain == source or plain.startswith(source + b"/"):
+            plain = os.path.basename(source) + plain[len(source) :]
             break
-    name, _, rest = plain.partition("/")
-    if name not in (*ground.names, hooks.DUMPS) or {"", ".", ".."} & set(plain.split("/")):
+    first, _, rest = plain.partition(b"/")
+    name = os.fsdecode(first)
+    if name not in (*ground.names, hooks.DUMPS) or {b"", b".", b".."} & set(plain.split(b"/")):
         known = ", ".join(ground.names)
-        raise BackupError("bad_path", f"{path!r} begins with no source's name ({known})")
+        shown = path.decode("utf-8", "replace")
+        raise BackupError("bad_path", f"{shown!r} begins with no source's name ({known})")
     return name, rest
 
 
@@ -99,7 +139,7 @@ def _one(
     gauge: Gauge,
     copy: Copy,
     name: str,
-    paths: list[str],
+    paths: list[bytes],
     back: Back,
     *,
     dry_run: bool,
@@ -137,7 +177,9 @@ def _one(
     outcome = outcomes.judge(code, words)
     if outcome.verdict in ("again", "failed"):
         raise BackupError(outcome.error, outcome.sentence)
-    if not dry_run:
+    if dry_run:
+        back.missing.extend(prefix + b"/" + each for each in words.blocked())
+    else:
         gauge.source_done()
         _note(back, outcome.verdict == "partial", words)
 
@@ -167,17 +209,21 @@ def _open_goal(ground: Ground, name: str, *, make: bool) -> str:
     return real
 
 
-def _list_file(ground: Ground, paths: list[str]) -> str:
+def _list_file(ground: Ground, paths: list[bytes]) -> str:
     file = ground.folder / "files"
-    file.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    file.write_bytes(b"".join(path + b"\0" for path in paths))
     return os.fspath(file)
 
 
 def _count(back: Back, prefix: bytes, item: Item) -> None:
-    if item.kind != b"f" or item.is_deletion:
+    if item.kind not in (b"f", b"L") or item.is_deletion:
+        return
+    if not item.is_unchanged and len(back.missing) < MAX_KEPT:
+        back.missing.append(prefix + b"/" + itemize.plain_name(item.name))
+    if item.kind == b"L":
         return
     back.files += 1
-    back.bytes += item.size
+    back.size += item.size
     if item.is_new:
         back.new += 1
     elif item.is_unchanged:
@@ -194,16 +240,12 @@ def _note(back: Back, is_partial: bool, words: Words) -> None:
     back.failed.extend(words.errors()[: max(0, room)])
 
 
-def _keep_failed(ground: Ground, back: Back) -> None:
-    (ground.folder / "failed.list").write_text("\n".join(back.failed), encoding="utf-8")
-
-
 def _found(ground: Ground, copy: Copy, back: Back) -> dict[str, Any]:
     return {
         "snapshot": copy.snapshot,
         "to": ground.spec.to,
         "files": back.files,
-        "bytes": back.bytes,
+        "bytes": back.size,
         "new": back.new,
         "overwrites": back.overwrites,
         "overwritten": back.named,

@@ -10,13 +10,13 @@ import sys
 
 assert sys.platform != "win32"
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers import backup_state, trees
 from workers.backup.gauge import Gauge
+from workers.backup.gentle import make_gentle
 from workers.backup.ground import Ground
 from workers.backup.steps import Job, Steps
 from workers.backup.tools import Tools
@@ -54,7 +54,7 @@ class BackupWorker(StreamlessWorker):
     def on_start(self, spec: Spec) -> None:
         assert isinstance(spec, BackupSpec)
         become_subreaper()
-        _be_nice()
+        make_gentle()
         folder = Path(spec.job.folder)
         try:
             for each in (folder.parent, folder):  # `parents` would take the umask's mode
@@ -179,11 +179,3 @@ class BackupWorker(StreamlessWorker):
 
 def _again(call: Callable[[trees.TreeKill], None], kill: trees.TreeKill) -> Callable[[], None]:
     return lambda: call(kill)
-
-
-def _be_nice() -> None:
-    """Let everything else go first; what we start inherits it."""
-    try:
-        os.nice(5)
-    except OSError:
-        return

@@ -1,0 +1,151 @@
+"""`jackline backup` by hand: real worker, real rsync, no agent and no configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.facilities import require
+from workers.program import own_command
+
+
+class Place:
+    """An empty directory of a newcomer."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self.env = {
+            **kept,
+            **{f"JACKLINE_{n}_DIR": str(root / n.lower()) for n in ("CONFIG", "STATE", "LOG")},
+            "JACKLINE_RUN_DIR": str(root / "run"),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+
+    def argv(self, *words: str) -> list[str]:
+        return [*own_command(), "backup", *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.argv(*words),
+            check=False,
+            cwd=self.root,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def json(self, *words: str) -> dict[str, Any]:
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    require("rsync")
+    made = Place(tmp_path)
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    (tmp_path / "data" / "a").write_text("a")
+    (tmp_path / "data" / "sub" / "b").write_bytes(os.urandom(100_000))
+    (tmp_path / "data" / "x.tmp").touch()
+    return made
+
+
+def test_newcomer_plans_runs_verifies_and_restores(place: Place) -> None:
+    planned = place.json("plan", "--source", "data", "--dest", "dest", "--ignore", "*.tmp")
+    plan_id = planned["planId"]
+    assert (planned["totalFiles"], planned["totalBytes"]) == (2, 100_001)
+    ran = place.json("run", plan_id)
+    assert (ran["ok"], ran["files"], ran["partial"]) == (True, 2, False)
+    assert place.json("verify", plan_id, "--full")["ok"] is True
+    assert place.run("verify", plan_id).returncode == 0
+    assert place.run("restore", plan_id, "--to", "back").returncode == 0
+    assert (place.root / "back" / "data" / "a").read_text() == "a"
+    (place.root / "data" / "a").write_text("damaged")
+    done = place.run("restore", plan_id, "--path", "data/a")
+    assert done.returncode == 0
+    assert "1 file will be overwritten: data/a" in done.stderr
+    assert (place.root / "data" / "a").read_text() == "a"
+    (place.root / "dest" / "data" / "a").write_text("b")
+    differs = place.run("verify", plan_id, "--full", "--json")
+    assert (differs.returncode, json.loads(differs.stdout)["ok"]) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        (("run", "no-such"), 4, "unknown_plan"),
+        (("plan", "--source", "data", "--dest", "/"), 2, "bad_dest"),
+        (("plan", "--source", "nowhere", "--dest", "dest"), 2, "bad_source"),
+        (("plan", "--source", "data", "--dest", "/x/y", "--host=-oX=y"), 2, "bad_host"),
+    ],
+)
+def test_refusal_has_its_exit_code_and_its_json(
+    place: Place, words: tuple[str, ...], code: int, error: str
+) -> None:
+    done = place.run(*words, "--json")
+    assert done.returncode == code
+    told = json.loads(done.stdout)
+    assert (told["ok"], told["error"]) == (False, error)
+    assert done.stderr.startswith(f"jackline: {error}")
+
+
+def test_restore_tries_again_what_failed_alone(place: Place) -> None:
+    plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
+    place.json("run", plan_id)
+    assert place.run("restore", plan_id, "--failed").returncode == 4
+    stubborn = place.root / "back" / "data" / "sub" / "b"
+    (stubborn / "a full directory").mkdir(parents=True)
+    done = place.run("restore", plan_id, "--to", "back", "--json")
+    shutil.rmtree(stubborn)
+    told = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert (told["failedFiles"], told["failedPaths"]) == (1, ["data/sub/b"])
+    assert told["failed"]
+    (place.root / "back" / "data" / "a").write_text("mine since")
+    again = place.json("restore", plan_id, "--failed")
+    assert (again["files"], again["partial"]) == (1, False)
+    assert stubborn.read_bytes() == (place.root / "data" / "sub" / "b").read_bytes()
+    assert (place.root / "back" / "data" / "a").read_text() == "mine since"
+    assert place.run("restore", plan_id, "--failed").returncode == 4
+
+
+@pytest.mark.parametrize("no_colour", [False, True])
+def test_progress_is_a_bar_on_a_terminals_standard_error(place: Place, no_colour: bool) -> None:
+    import pexpect
+
+    (place.root / "data" / "big").write_bytes(os.urandom(3_000_000))
+    plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
+    env = {
+        **place.env,
+        "TERM": "xterm",
+        "COLUMNS": "120",
+        **({"NO_COLOR": "1"} if no_colour else {}),
+    }
+    out = place.root / "out"
+    command = f"exec {' '.join(place.argv('run', plan_id, '--limit', '1000', '--json'))} > {out}"
+    child = pexpect.spawn("/bin/sh", ["-c", command], env=env, cwd=str(place.root), timeout=120)
+    child.expect(pexpect.EOF)
+    shown = child.before.decode()
+    child.close()
+    assert child.exitstatus == 0
+    assert json.loads(out.read_text())["ok"] is True
+    assert " % · " in shown and "of 3.0 MiB" in shown and "data/big" in shown
+    assert bool(re.search(r"\x1b\[[0-9;]*m", shown)) is not no_colour
+
+
+def test_progress_is_for_terminals_alone(place: Place) -> None:
+    (place.root / "data" / "big").write_bytes(os.urandom(2_000_000))
+    plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
+    assert place.run("run", plan_id, "--limit", "1000").stderr == ""
