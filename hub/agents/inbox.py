@@ -118,28 +118,34 @@ class Inbox:
 
     async def _drain(self, link: Link, lane: _Lane) -> None:
         """Take a link's finals, one after the other, until there is none."""
-        while lane.waiting:
-            message, acknowledge = lane.take()
-            await self._take(link, message, acknowledge)
-        del self._lanes[link]
+        try:
+            while lane.waiting:
+                message, acknowledge = lane.take()
+                await self._take(link, message, acknowledge)
+        finally:
+            del self._lanes[link]
 
     async def _take(self, link: Link, message: ToServer, acknowledge: Acknowledge | None) -> None:
         try:
-            outcome, after = await self._commit(link, message)
-        except ForeignResultError:
-            await self._audit_foreign(link, message)
-            outcome, after = ForeignResultError.code, []
-        except DuplicateResultError:
-            outcome, after = DuplicateResultError.code, []
+            outcome, after = await self._outcome(link, message)
         except Exception:  # noqa: BLE001  (it is told, and the agent keeps the event)
             self.counts["failed"] += 1
-            _log.exception("a final event was not taken", event=event_name(message))
+            _log.exception("a final event was not taken", name=event_name(message))
             return
         self.counts[outcome] += 1
         if acknowledge is not None:
             acknowledge(None if outcome == "taken" else msgspec.json.encode(outcome))
         for call in after:
             _guarded(call)
+
+    async def _outcome(self, link: Link, message: ToServer) -> tuple[str, list[After]]:
+        try:
+            return await self._commit(link, message)
+        except ForeignResultError:
+            await self._audit_foreign(link, message)
+            return ForeignResultError.code, []
+        except DuplicateResultError:
+            return DuplicateResultError.code, []
 
     async def _commit(self, link: Link, message: ToServer) -> tuple[str, list[After]]:
         """Commit, however long the database takes; give up when the link is gone."""
