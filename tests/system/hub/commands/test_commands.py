@@ -4,164 +4,18 @@ from __future__ import annotations
 
 import base64
 import os
-import queue
 import shutil
 import signal
-import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import pytest
-import socketio
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from hub.agents.models import Agent
 from hub.authorize import Role
 from hub.operators.models import User
 from tests.doubles.agent_process import AgentProcess, running_agent
-from tests.doubles.hub_process import HubProcess, running_hub
-
-DEADLINE_S = 60.0
-OPEN = ("queued", "sent", "running")
-
-
-class Desk:
-    """An operator's program: the API, and a socket on the console."""
-
-    def __init__(self, hub: HubProcess, token: str) -> None:
-        self.hub, self.token = hub, token
-        self.events: queue.Queue[tuple[str, Any]] = queue.Queue()
-        self.taken_by_hand = False
-        self.socket: socketio.Client | None = None
-
-    def ask(self, method: str, path: str, body: Any = None, want: int = 200) -> Any:
-        status, answer = self.hub.request(method, path, self.token, body)
-        assert status == want, (status, answer)
-        return answer
-
-    def run(self, asset_id: str, command: str, want: int = 201, **more: Any) -> Any:
-        body = {"command": command, "timeout_sec": 30, **more}
-        return self.ask("POST", f"/api/v1/agents/{asset_id}/admin", body, want)
-
-    def job(self, job_id: str) -> Any:
-        return self.ask("GET", f"/api/v1/jobs/{job_id}")
-
-    def ended(self, job_id: str) -> Any:
-        def look() -> Any:
-            status, job = self.hub.get(f"/api/v1/jobs/{job_id}", self.token)
-            return job if status == 200 and job["state"] not in OPEN else None
-
-        return self.hub.until(look, DEADLINE_S)
-
-    def until(self, job_id: str, state: str) -> Any:
-        def look() -> Any:
-            job = self.job(job_id)
-            return job if job["state"] == state else None
-
-        return self.hub.until(look, DEADLINE_S)
-
-    def connect(self) -> None:
-        """Open the live socket; take all output at once unless the test does by hand."""
-        sio = self.socket = socketio.Client(reconnection=False, handle_sigint=False)
-
-        def heard(event: str, payload: Any = None) -> None:
-            self.events.put((event, payload))
-            if event == "admin_output" and not self.taken_by_hand:
-                taken = {"job_id": payload["job_id"], "bytes": payload["bytes"]}
-                sio.emit("admin_taken", taken, namespace="/console")
-
-        sio.on("*", heard, namespace="/console")
-        sio.connect(
-            self.hub.url,
-            namespaces=["/console"],
-            transports=["websocket"],
-            auth={"token": self.token},
-        )
-
-    def call(self, event: str, payload: Any) -> Any:
-        assert self.socket is not None
-        return self.socket.call(event, payload, namespace="/console", timeout=30)
-
-    def watched(self, job_id: str) -> tuple[bytes, bytes, Any]:
-        """Return what a job printed, live, and how it ended."""
-        streams = {"stdout": bytearray(), "stderr": bytearray()}
-        deadline_s = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline_s:
-            event, payload = self.events.get(timeout=DEADLINE_S)
-            if event == "admin_output" and payload["job_id"] == job_id:
-                assert payload["offset"] == len(streams[payload["stream"]])
-                streams[payload["stream"]] += base64.b64decode(payload["data"])
-            if event == "job" and payload["id"] == job_id and payload["state"] not in OPEN:
-                return bytes(streams["stdout"]), bytes(streams["stderr"]), payload
-        raise AssertionError("it never ended")
-
-    def close(self) -> None:
-        if self.socket is not None:
-            self.socket.disconnect()
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubProcess]:
-    with running_hub() as running:
-        yield running
-
-
-@pytest.fixture
-def desk(hub: HubProcess) -> Iterator[Desk]:
-    made = Desk(hub, hub.add_user(f"otto-{time.monotonic_ns()}", Role.OPERATOR))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def agent(hub: HubProcess) -> Iterator[AgentProcess]:
-    config = {"authToken": hub.add_agent("agent-1")}
-    with running_agent(hub.url, config) as running:
-        yield running
-
-
-def asset_of(hub: HubProcess, client_id: str = "agent-1") -> str:
-    return hub.read(
-        lambda session: session.scalar(select(Agent.asset_id).where(Agent.client_id == client_id))
-    )
-
-
-@pytest.fixture
-def asset_id(hub: HubProcess, agent: AgentProcess) -> str:
-    """The machine, linked."""
-    linked(agent)
-    return asset_of(hub)
-
-
-def linked(agent: AgentProcess) -> None:
-    agent.until(lambda: agent.ask("status")["link"]["state"] == "up", DEADLINE_S)
-
-
-class Script:
-    """A program that counts its runs, and waits where it is told to until its gate is open."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.gate = folder / "gate"
-
-    def __call__(self, body: str) -> str:
-        path = self.folder / "job.sh"
-        body = body.replace("WAIT", f"while ! test -e {self.gate}; do sleep 0.05; done")
-        path.write_text(f"#!/bin/sh\necho run >> {self.folder}/runs\n{body}\n")
-        path.chmod(0o755)
-        return str(path)
-
-    @property
-    def runs(self) -> int:
-        path = self.folder / "runs"
-        return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Script:
-    return Script(tmp_path)
+from tests.doubles.hub_process import HubProcess
+from tests.doubles.operator_desk import DEADLINE_S, Desk, Script, asset_of, linked, node_agent
 
 
 def test_command_ends_with_its_own_code_and_both_streams(desk: Desk, asset_id: str) -> None:
@@ -332,3 +186,24 @@ def test_queued_work_of_a_disabled_user_is_cancelled(hub: HubProcess) -> None:
     hub.write(lambda session: session.execute(disable))
     ended = Desk(hub, hub.token()).ended(job["id"])
     assert (ended["state"], ended["error"]) == ("cancelled", "revoked")
+
+
+def test_foreign_agent_gives_its_results_and_cannot_be_asked_to_end_one(
+    hub: HubProcess, desk: Desk, script: Script, tmp_path: Path
+) -> None:
+    with node_agent(hub, tmp_path, "fielded"):
+        asset_id = asset_of(hub, "fielded")
+        jobs = [desk.run(asset_id, f"seq {n} {n}") for n in range(1, 6)]
+        results = [desk.ended(job["id"])["result"] for job in jobs]
+        assert [result["stdout"] for result in results] == [f"{n}\n" for n in range(1, 6)]
+        job = desk.run(asset_id, script("WAIT; echo done"))
+        hub.until(lambda: script.runs == 1)
+        refused = desk.ask("POST", f"/api/v1/jobs/{job['id']}/cancel", want=409)
+        assert refused["code"] == "not_cancellable"
+        hub.kill()
+        hub.start()
+        script.gate.touch()
+        ended = desk.ended(job["id"])
+    # Its library keeps what it could not send, or does not: once at most, and never run again.
+    assert ended["state"] in ("succeeded", "unknown")
+    assert script.runs == 1
