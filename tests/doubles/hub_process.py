@@ -48,6 +48,7 @@ class HubProcess:
         self.env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(env or {})}
         if database_url is not None:
             self.env["JACKLINE_HUB_DATABASE_URL"] = database_url
+        self.prefix: list[str] = []  # argv that starts it, e.g. in a network of its own
         self.process: subprocess.Popen[bytes] | None = None
         self.command(
             "init", "--admin", ADMIN, "--password-stdin", stdin=f"{PASSWORD}\n"
@@ -70,7 +71,7 @@ class HubProcess:
         """Start it and wait until it serves."""
         with open(self.state_dir / "stderr", "ab") as stderr:
             self.process = subprocess.Popen(
-                [*JACKLINE, "hub", "serve", *self._where(), "--port", str(self.port)],
+                [*self.prefix, *JACKLINE, "hub", "serve", *self._where(), "--port", str(self.port)],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -15,6 +15,7 @@ from tests.doubles.sandbox import need_namespaces
 from tests.facilities import require
 
 CHAIN = "add table inet jl; add chain inet jl in {{ type filter hook input priority 0; {} }}"
+HOOK = "type filter hook input priority 0;"
 HOLD = "ip link set lo up && echo && exec sleep 3600"
 
 
@@ -34,6 +35,16 @@ class Network:
         """Drop every packet, both ways and without a reset; or let them through again."""
         rules = CHAIN.format("policy drop;" if swallows else "policy accept;")
         subprocess.run([*self.prefix, require("nft"), rules], check=True)
+
+    def refuse(self, port: int, start: bytes) -> None:
+        """Drop what is sent to a port and starts so, as a firewall does that looks inside."""
+        rule = f"tcp dport {port} @ih,0,{len(start) * 8} 0x{start.hex()} drop"
+        table = f"add table inet fw; add chain inet fw in {{ {HOOK} }}; add rule inet fw in {rule}"
+        subprocess.run([*self.prefix, require("nft"), table], check=True)
+
+    def allow(self) -> None:
+        """Take the firewall away."""
+        subprocess.run([*self.prefix, require("nft"), "delete table inet fw"], check=True)
 
     def close(self) -> None:
         self._holder.kill()

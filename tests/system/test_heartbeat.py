@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.agent_process import JACKLINE, AgentProcess
+from tests.doubles.enrolled import EnrolledAgent
 from tests.doubles.http_hub import HttpHub, RefuseError
 from wire import bodies, enroltoken, inventory, paths
 from wire.commands import PendingCommand
@@ -27,47 +26,20 @@ def hub(tmp_path: Path) -> Iterator[HttpHub]:
         yield hub
 
 
-class Enrolled(AgentProcess):
-    """An agent that a hub knows."""
-
-    def __init__(self, hub: HttpHub, profile: str = "reporter", **config: Any) -> None:
-        super().__init__("", config={"statsIntervalSec": 0.2, **config})
-        for key in ("clientId", "authToken", "serverUrl"):
-            del self.config[key]
-        pasted = enroltoken.carrying(hub.make_token(), hub.url, hub.ca_sha256)
-        done = subprocess.run(
-            [*JACKLINE, "enroll", "--token-stdin", "--profile", profile],
-            env=self.env,
-            input=pasted,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    @property
-    def heartbeat(self) -> dict[str, Any]:
-        told: dict[str, Any] = self.ask("status")["heartbeat"]
-        return told
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        path = self.state_dir / "identity" / "identity.json"
-        read: dict[str, Any] = json.loads(path.read_text())
-        return read
+def enrolled(hub: HttpHub) -> EnrolledAgent:
+    return EnrolledAgent(enroltoken.carrying(hub.make_token(), hub.url, hub.ca_sha256))
 
 
 @pytest.fixture
-def agent(hub: HttpHub) -> Iterator[Enrolled]:
-    agent = Enrolled(hub)
+def agent(hub: HttpHub) -> Iterator[EnrolledAgent]:
+    agent = enrolled(hub)
     try:
         yield agent
     finally:
         agent.close()
 
 
-def test_enrolled_machine_beats_and_opens_nothing_else(hub: HttpHub, agent: Enrolled) -> None:
+def test_enrolled_machine_beats_and_opens_nothing_else(hub: HttpHub, agent: EnrolledAgent) -> None:
     hub.interval_s = 1.0
     agent.start()
     hub.until(lambda: len(hub.beats) >= 3)
@@ -82,7 +54,7 @@ def test_enrolled_machine_beats_and_opens_nothing_else(hub: HttpHub, agent: Enro
     assert not any("link is" in str(record) for record in agent.log_records())
 
 
-def test_connection_is_kept_and_used_again(hub: HttpHub, agent: Enrolled) -> None:
+def test_connection_is_kept_and_used_again(hub: HttpHub, agent: EnrolledAgent) -> None:
     hub.interval_s = 1.0
     before = hub.connections
     agent.start()
@@ -90,7 +62,7 @@ def test_connection_is_kept_and_used_again(hub: HttpHub, agent: Enrolled) -> Non
     assert hub.connections == before + 1
 
 
-def test_samples_and_inventory_ride_the_beat(hub: HttpHub, agent: Enrolled) -> None:
+def test_samples_and_inventory_ride_the_beat(hub: HttpHub, agent: EnrolledAgent) -> None:
     hub.interval_s = 1.0
     agent.start()
     hub.until(lambda: any(beat.metrics for beat in hub.beats))
@@ -110,7 +82,9 @@ def test_samples_and_inventory_ride_the_beat(hub: HttpHub, agent: Enrolled) -> N
     hub.until(lambda: any(each.inventory for each in hub.beats[count:]))
 
 
-def test_command_is_accepted_run_and_reported_in_this_order(hub: HttpHub, agent: Enrolled) -> None:
+def test_command_is_accepted_run_and_reported_in_this_order(
+    hub: HttpHub, agent: EnrolledAgent
+) -> None:
     command = hub.order("collect_inventory", sections=["os", "hardware"])
     agent.start()
     hub.until(lambda: hub.final(command))
@@ -122,7 +96,7 @@ def test_command_is_accepted_run_and_reported_in_this_order(hub: HttpHub, agent:
     assert done.started_at is not None and done.finished_at is not None
 
 
-def test_large_result_goes_up_as_an_artifact_first(hub: HttpHub, agent: Enrolled) -> None:
+def test_large_result_goes_up_as_an_artifact_first(hub: HttpHub, agent: EnrolledAgent) -> None:
     command = hub.order("collect_inventory")
     agent.start()
     hub.until(lambda: hub.final(command))
@@ -134,7 +108,7 @@ def test_large_result_goes_up_as_an_artifact_first(hub: HttpHub, agent: Enrolled
     assert done.result_summary["counts"]["packages"] == len(found.packages) > 0
 
 
-def test_telemetry_is_collected_as_often_as_asked(hub: HttpHub, agent: Enrolled) -> None:
+def test_telemetry_is_collected_as_often_as_asked(hub: HttpHub, agent: EnrolledAgent) -> None:
     command = hub.order("collect_telemetry", samples=3, interval_sec=0.2)
     agent.start()
     hub.until(lambda: hub.final(command))
@@ -152,7 +126,7 @@ def test_telemetry_is_collected_as_often_as_asked(hub: HttpHub, agent: Enrolled)
     ],
 )
 def test_what_cannot_be_collected_fails_and_is_never_executed(
-    hub: HttpHub, agent: Enrolled, kind: str, params: dict[str, Any], error: str
+    hub: HttpHub, agent: EnrolledAgent, kind: str, params: dict[str, Any], error: str
 ) -> None:
     command = hub.order(kind, **params)
     agent.start()
@@ -161,7 +135,9 @@ def test_what_cannot_be_collected_fails_and_is_never_executed(
     assert (only.state, only.error, only.started_at) == ("failed", error, None)
 
 
-def test_paused_machine_collects_nothing_and_still_beats(hub: HttpHub, agent: Enrolled) -> None:
+def test_paused_machine_collects_nothing_and_still_beats(
+    hub: HttpHub, agent: EnrolledAgent
+) -> None:
     assert agent.command("pause").returncode == 0
     command = hub.order("collect_inventory")
     agent.start()
@@ -170,7 +146,7 @@ def test_paused_machine_collects_nothing_and_still_beats(hub: HttpHub, agent: En
     assert done is not None and done.error == "locked_by_host"
 
 
-def test_expired_command_is_not_begun(hub: HttpHub, agent: Enrolled) -> None:
+def test_expired_command_is_not_begun(hub: HttpHub, agent: EnrolledAgent) -> None:
     past = bodies.moment(time.time() - 5)
     offer = PendingCommand(
         command_id="late", command_type="collect_inventory", expires_at=past, params={}
@@ -181,7 +157,7 @@ def test_expired_command_is_not_begun(hub: HttpHub, agent: Enrolled) -> None:
     assert [(r.state, r.error) for r in hub.results["late"]] == [("failed", "expired")]
 
 
-def test_replayed_answer_runs_nothing_twice(hub: HttpHub, agent: Enrolled) -> None:
+def test_replayed_answer_runs_nothing_twice(hub: HttpHub, agent: EnrolledAgent) -> None:
     hub.interval_s = 1.0
     command = hub.order("collect_telemetry")
     offer = hub.pending[0]
@@ -199,7 +175,7 @@ def test_replayed_answer_runs_nothing_twice(hub: HttpHub, agent: Enrolled) -> No
 
 
 def test_command_that_was_lost_with_its_answer_is_offered_again_and_ends_once(
-    hub: HttpHub, agent: Enrolled
+    hub: HttpHub, agent: EnrolledAgent
 ) -> None:
     """The hub marks it accepted, and the answer never arrives: it is offered again later."""
     hub.interval_s = 1.0
@@ -216,7 +192,7 @@ def test_command_that_was_lost_with_its_answer_is_offered_again_and_ends_once(
     assert [r.state for r in hub.results[command]].count("completed") == 1
 
 
-def test_result_is_told_until_it_was_answered(hub: HttpHub, agent: Enrolled) -> None:
+def test_result_is_told_until_it_was_answered(hub: HttpHub, agent: EnrolledAgent) -> None:
     hub.interval_s = 1.0
     command = hub.order("collect_telemetry")
     agent.start()
@@ -230,7 +206,9 @@ def test_result_is_told_until_it_was_answered(hub: HttpHub, agent: Enrolled) -> 
     assert not any(beat.command_results for beat in hub.beats[-1:])
 
 
-def test_worker_that_is_killed_is_started_again_and_beats(hub: HttpHub, agent: Enrolled) -> None:
+def test_worker_that_is_killed_is_started_again_and_beats(
+    hub: HttpHub, agent: EnrolledAgent
+) -> None:
     hub.interval_s = 1.0
     agent.start()
     hub.until(lambda: hub.beats)
@@ -241,7 +219,7 @@ def test_worker_that_is_killed_is_started_again_and_beats(hub: HttpHub, agent: E
     hub.until(lambda: len(hub.beats) > count + 1)
 
 
-def test_stopped_worker_is_found_out_and_replaced(hub: HttpHub, agent: Enrolled) -> None:
+def test_stopped_worker_is_found_out_and_replaced(hub: HttpHub, agent: EnrolledAgent) -> None:
     hub.interval_s = 1.0
     agent.start()
     hub.until(lambda: hub.beats)
@@ -252,7 +230,7 @@ def test_stopped_worker_is_found_out_and_replaced(hub: HttpHub, agent: Enrolled)
 
 
 def test_restarted_agent_goes_on_counting_and_says_what_was_lost(
-    hub: HttpHub, agent: Enrolled
+    hub: HttpHub, agent: EnrolledAgent
 ) -> None:
     command = hub.order("collect_telemetry", samples=60, interval_sec=60)
     agent.start()
@@ -266,7 +244,7 @@ def test_restarted_agent_goes_on_counting_and_says_what_was_lost(
     assert hub.beats[-1].seq > seq
 
 
-def test_refusals_are_waited_out_and_told(hub: HttpHub, agent: Enrolled) -> None:
+def test_refusals_are_waited_out_and_told(hub: HttpHub, agent: EnrolledAgent) -> None:
     hub.refusals[paths.HEARTBEAT] = RefuseError(503, Code.UNAVAILABLE, retry_after_s=1)
     agent.start()
     hub.until(lambda: len([r for r in hub.requests if r[1] == paths.HEARTBEAT]) >= 2)
@@ -278,7 +256,7 @@ def test_refusals_are_waited_out_and_told(hub: HttpHub, agent: Enrolled) -> None
 
 
 def test_hub_s_certificate_of_another_authority_hears_nothing(
-    hub: HttpHub, agent: Enrolled, tmp_path: Path
+    hub: HttpHub, agent: EnrolledAgent, tmp_path: Path
 ) -> None:
     path = agent.state_dir / "identity" / "identity.json"
     (tmp_path / "other").mkdir()
@@ -291,7 +269,9 @@ def test_hub_s_certificate_of_another_authority_hears_nothing(
         assert other.requests == []
 
 
-def test_retired_bearer_is_answered_with_the_certificate(hub: HttpHub, agent: Enrolled) -> None:
+def test_retired_bearer_is_answered_with_the_certificate(
+    hub: HttpHub, agent: EnrolledAgent
+) -> None:
     hub.interval_s = 1.0
     agent.start()
     hub.until(lambda: hub.beats)
@@ -314,7 +294,7 @@ def test_certificate_is_renewed_from_two_thirds_of_its_life(tmp_path: Path) -> N
     with HttpHub(tmp_path) as hub:
         hub.interval_s = 1.0
         hub.certificate_starts, hub.certificate_ends = timedelta(days=-9), timedelta(days=1)
-        agent = Enrolled(hub)
+        agent = enrolled(hub)
         try:
             first = agent.identity
             agent.start()
@@ -330,7 +310,9 @@ def test_certificate_is_renewed_from_two_thirds_of_its_life(tmp_path: Path) -> N
             agent.close()
 
 
-def test_tenant_s_policy_narrows_at_once_and_after_a_restart(hub: HttpHub, agent: Enrolled) -> None:
+def test_tenant_s_policy_narrows_at_once_and_after_a_restart(
+    hub: HttpHub, agent: EnrolledAgent
+) -> None:
     hub.interval_s = 1.0
     hub.policy = {"admin": {"allowedCommands": ["uptime"]}}
     agent.start()
@@ -350,7 +332,7 @@ def test_tenant_s_policy_narrows_at_once_and_after_a_restart(hub: HttpHub, agent
 
 
 def test_identity_and_bearer_are_in_no_log_no_argument_and_no_environment(
-    hub: HttpHub, agent: Enrolled
+    hub: HttpHub, agent: EnrolledAgent
 ) -> None:
     hub.interval_s = 1.0
     command = hub.order("collect_inventory")

@@ -1,0 +1,210 @@
+"""A machine from its token to its data, at the real hub: with the live link and without it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hub.authorize import Role
+from tests.doubles.cutting_proxy import CuttingProxy
+from tests.doubles.enrolled import EnrolledAgent
+from tests.doubles.hub_inside import HubInside
+from tests.doubles.hub_process import HubProcess, running_hub
+from tests.doubles.network import Network
+
+FINAL = ("completed", "failed")
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    """One for all tests here: each has a machine of its own, and it outlives being killed."""
+    with running_hub() as hub:
+        yield hub
+
+
+def token_of(hub: HubProcess, *words: str) -> str:
+    done = hub.command("token", "create", "--quiet", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def enrolled(
+    hub: HubProcess, *words: str, token: str | None = None, prefix: list[str] | None = None
+) -> Iterator[EnrolledAgent]:
+    agent = EnrolledAgent(token or token_of(hub), "--hub", hub.url, *words, prefix=prefix)
+    try:
+        yield agent
+    finally:
+        agent.close()
+
+
+def order(hub: HubProcess, who: str, agent: EnrolledAgent, kind: str = "collect_inventory") -> str:
+    body = {
+        "asset_id": agent.identity["asset_id"],
+        "command_type": kind,
+        "idempotency_key": secrets.token_hex(8),
+    }
+    status, answer = hub.request("POST", "/api/v1/commands", who, body)
+    assert status == 201, answer
+    assert answer["state"] == "requested"
+    command_id: str = answer["command_id"]
+    return command_id
+
+
+def ended(hub: HubProcess, who: str, command_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def look() -> Any:
+        status, told = hub.get(f"/api/v1/commands/{command_id}", who)
+        assert status == 200, told
+        return told if told["state"] in FINAL else None
+
+    found: dict[str, Any] = hub.until(look, timeout_s)
+    return found
+
+
+def succeeded(told: dict[str, Any]) -> None:
+    assert told["state"] == "completed", told
+    moments = [told[f"{name}_at"] for name in ("requested", "accepted", "started", "finished")]
+    assert moments == sorted(moments)
+    assert told["result_summary"]["counts"]["users"] > 0
+
+
+def test_open_link_makes_delivery_immediate(hub: HubProcess) -> None:
+    """The hub's interval is a minute; `poll_now` makes it a moment."""
+    who = hub.token()
+    with enrolled(hub, "--profile", "operator") as agent:
+        agent.start()
+        agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up")
+        began = time.monotonic()
+        told = ended(hub, who, order(hub, who, agent))
+        assert time.monotonic() - began < 30.0
+        succeeded(told)
+        assert told["artifact_id"]
+        status, found = hub.get(f"/api/v1/artifacts/{told['artifact_id']}", who)
+        assert status == 200 and json.loads(found)["os"]["name"]
+
+
+def test_blocked_link_leaves_the_heartbeat_and_commands_still_work() -> None:
+    """A firewall drops what starts like the live link; `status` says what is left."""
+    with Network() as network:
+        hub = HubInside(network, env={"JACKLINE_HUB_HEARTBEAT_INTERVAL_S": "1"})
+        try:
+            hub.start()
+            network.refuse(hub.port, b"GET /soc")
+            who = hub.token()
+            with enrolled(hub, "--profile", "operator", prefix=network.prefix) as agent:
+                agent.start()
+                agent.until(lambda: agent.heartbeat["state"] == "up")
+                succeeded(ended(hub, who, order(hub, who, agent)))
+                assert agent.link != "up" and agent.heartbeat["only_link"]
+                assert "the only link" in agent.command("status").stdout
+                network.allow()
+                agent.until(lambda: agent.link == "up", timeout_s=90)
+                assert not agent.heartbeat["only_link"]
+        finally:
+            hub.close()
+
+
+def test_reporter_opens_no_link_and_reports(hub: HubProcess) -> None:
+    who = hub.token()
+    with enrolled(hub) as agent:
+        agent.start()
+        agent.until(lambda: agent.heartbeat["state"] == "up")
+        assert agent.link == "off"
+        asset = agent.identity["asset_id"]
+        hub.until(lambda: hub.get(f"/api/v1/agents/{asset}/inventory", who)[0] == 200)
+
+
+def test_auditor_and_stranger_get_nothing_and_nothing_runs(hub: HubProcess) -> None:
+    auditor = hub.add_user("eve", Role.AUDITOR)
+    stranger = hub.add_user("mallory", Role.OPERATOR, "elsewhere")
+    with enrolled(hub) as agent:
+        body = {
+            "asset_id": agent.identity["asset_id"],
+            "command_type": "collect_inventory",
+            "idempotency_key": "k",
+        }
+        assert hub.request("POST", "/api/v1/commands", auditor, body)[0] == 403
+        foreign = hub.request("POST", "/api/v1/commands", stranger, body)
+        unknown = hub.request(
+            "POST", "/api/v1/commands", stranger, {**body, "asset_id": "01a22196-0000"}
+        )
+        assert foreign[0] == unknown[0] == 403
+        assert foreign[1] == unknown[1]
+        wrong = {**body, "command_type": "run_shell"}
+        status, answer = hub.request("POST", "/api/v1/commands", hub.token(), wrong)
+        assert (status, answer["code"]) == (400, "unsupported_type")
+
+
+def test_machine_that_is_enrolled_again_keeps_its_asset(hub: HubProcess) -> None:
+    with enrolled(hub) as agent:
+        first = agent.identity
+        assert agent.command("unenroll").returncode == 0
+        done = agent.enroll("--hub", hub.url, "--token-stdin", stdin=token_of(hub))
+        assert done.returncode == 0, done.stderr
+        second = agent.identity
+        assert second["asset_id"] == first["asset_id"]
+        assert second["agent_id"] != first["agent_id"]
+
+
+def test_machine_that_needs_approval_waits_for_it_and_says_so(hub: HubProcess) -> None:
+    who = hub.token()
+    with enrolled(hub, token=token_of(hub, "--needs-approval")) as agent:
+        agent.start()
+        agent.until(lambda: agent.heartbeat["last_failure"])
+        assert agent.heartbeat["last_failure"]["reason"] == "pending_approval"
+        asset = agent.identity["asset_id"]
+        assert hub.request("POST", f"/api/v1/agents/{asset}/approve", who)[0] == 204
+        agent.terminate()  # or a minute later, by itself
+        agent.start()
+        agent.until(lambda: agent.heartbeat["state"] == "up")
+
+
+def test_revoked_machine_is_told_and_asks_seldom(hub: HubProcess) -> None:
+    who = hub.token()
+    with enrolled(hub) as agent:
+        agent.start()
+        agent.until(lambda: agent.heartbeat["state"] == "up")
+        asset = agent.identity["asset_id"]
+        assert hub.request("POST", f"/api/v1/agents/{asset}/revoke", who)[0] == 204
+        agent.terminate()
+        agent.start()
+        agent.until(lambda: agent.heartbeat["last_failure"])
+        told = agent.heartbeat
+        assert told["last_failure"]["reason"] == "agent_revoked" and told["next_beat_s"] > 500
+        assert agent.command("unenroll").returncode == 0
+
+
+def test_hub_that_is_killed_loses_no_result(hub: HubProcess) -> None:
+    who = hub.token()
+    with enrolled(hub, "--profile", "operator") as agent:
+        agent.start()
+        agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up")
+        command = order(hub, who, agent, "collect_telemetry")
+        hub.kill()
+        time.sleep(0.5)
+        hub.start()
+        told = ended(hub, who, command, timeout_s=150)
+        assert told["state"] == "completed", told
+
+
+def test_hub_killed_between_burn_and_reply_gives_the_same_identity_again(hub: HubProcess) -> None:
+    """The token is burnt in the database, and the machine never heard of it."""
+    with CuttingProxy(hub.port, cuts=2) as proxy:
+        token = token_of(hub)
+        agent = EnrolledAgent(token, "--hub", f"http://127.0.0.1:{proxy.port}")
+        try:
+            assert proxy.cut == 2
+            known = agent.identity
+            status, told = hub.get(f"/api/v1/agents/{known['asset_id']}", hub.token())
+            assert (status, told["client_id"]) == (200, known["agent_id"])
+            agent.start()
+            agent.until(lambda: agent.heartbeat["state"] == "up")
+        finally:
+            agent.close()
