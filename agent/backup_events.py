@@ -36,6 +36,9 @@ _IN_JOB = (
 def planned(plan: Plan, request_id: str | None) -> BackupPlanned:
     """Return `backup_plan` on its way back; the rest of what was counted is in `job`."""
     found = plan.found
+    files, modifies = found.get("files") or (), found.get("modifies") or ()
+    is_cut = int(found.get("totalFiles") or 0) > len(files[:SAMPLES])
+    is_cut = is_cut or int(found.get("changed") or 0) > len(modifies[:SAMPLES])
     job = {
         "planId": plan.plan_id,
         "host": plan.host,
@@ -52,8 +55,9 @@ def planned(plan: Plan, request_id: str | None) -> BackupPlanned:
         job=job,
         total_files=int(found.get("totalFiles") or 0),
         total_bytes=int(found.get("totalBytes") or 0),
-        modifies=tuple(found.get("modifies") or ())[:SAMPLES],
-        files=tuple(found.get("files") or ())[:SAMPLES],
+        modifies=tuple(modifies)[:SAMPLES],
+        files=tuple(files)[:SAMPLES],
+        truncated=is_cut or None,
         request_id=request_id,
     )
 

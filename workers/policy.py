@@ -294,6 +294,11 @@ class Policy:
         """Return the directories that `backup` means by `roots`; none: any."""
         return self._roots(f"backup.{roots}")
 
+    def backup_excludes(self) -> list[str]:
+        """Return the globs that are never backed up, of both sides."""
+        lists = [side.sections.backup.exclude_globs or [] for side in self._sides]
+        return list(dict.fromkeys(glob for each in lists for glob in each))
+
     def tool(self, tool: str, args: Mapping[str, Any]) -> Verdict:
         """Tell whether a local tool may be called; `asks` says that a person must agree."""
         refusal = self._refused("tools")

@@ -94,11 +94,15 @@ class BackupSshSection(_Section, frozen=True):
 
 
 class BackupSection(_Section, frozen=True):
-    """`backup`: absent or empty roots mean any. Layout and deletions are the owner's choice."""
+    """`backup`: absent or empty roots mean any. Layout and deletions are the owner's choice.
+
+    `exclude_globs`: never backed up, whatever a plan says; those of both sides add up.
+    """
 
     allowed_source_roots: list[str] | None = None
     allowed_dest_roots: list[str] | None = None
     allowed_restore_roots: list[str] | None = None
+    exclude_globs: list[str] | None = None
     layout: Literal["mirror", "snapshot"] = "mirror"
     delete: bool = False
     max_concurrent: int = 1

@@ -110,6 +110,39 @@ def test_clock_starts_what_is_due_once_and_tells_what_is_overdue(tmp_path: Path)
     loop.close()
 
 
+def test_what_was_missed_starts_after_a_while_that_differs_from_machine_to_machine(
+    tmp_path: Path,
+) -> None:
+    waits = set()
+    for _ in range(8):
+        wall, steady = [at("2026-11-21T00:00")], [0.0]
+        loop = Loop(clock=lambda steady=steady: steady[0])  # type: ignore[misc]
+        store = Store(tmp_path / f"{len(waits)}-{steady}")
+        kept, family = Schedules(store.root), Started(store)
+        kept.write([NIGHTLY])
+        kept.note_start("n", at("2026-11-18T12:00"))
+        clock = BackupClock(
+            loop,
+            DiskDouble(loop).as_disk,
+            cast(Any, family),
+            kept,
+            None,
+            cast(Any, ListLog()),
+            wall=lambda wall=wall: int(wall[0] * 1000),  # type: ignore[misc]
+            jitter_s=1_000.0,
+        )
+        clock.start()
+        for _ in range(1_001):
+            loop.turn(0)
+            if family.plans:
+                break
+            steady[0] += 1.0
+        assert family.plans == ["p"]
+        waits.add(steady[0])
+        loop.close()
+    assert len(waits) > 3
+
+
 def test_plan_is_kept_under_a_hashed_name_and_dropped_when_nobody_used_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     request = normalised(["/a/b/"], "/d/e/", "", "", "22", None)

@@ -79,6 +79,14 @@ class SshServer:
         kind, text, *_ = (self.folder / f"{key}.pub").read_text().split()
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {text}\n")
 
+    def host_key(self, key: str) -> None:
+        """Show that key from now on, as another machine at this address would."""
+        self.stop()
+        config = self.folder / "sshd_config"
+        here, other = f"HostKey {self.folder / 'host'}", f"HostKey {self.folder / key}"
+        config.write_text(config.read_text().replace(here, other))
+        self.start()
+
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, start_new_session=True)

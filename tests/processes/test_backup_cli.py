@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.doubles.ssh_server import SshServer
 from tests.facilities import require
 from workers.program import own_command
 
@@ -149,3 +151,81 @@ def test_progress_is_for_terminals_alone(place: Place) -> None:
     (place.root / "data" / "big").write_bytes(os.urandom(2_000_000))
     plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
     assert place.run("run", plan_id, "--limit", "1000").stderr == ""
+
+
+def test_host_is_trusted_by_its_fingerprint_and_then_backed_up_to(place: Place) -> None:
+    """Without a terminal and without `--yes` nothing is pinned; an unknown host is refused."""
+    server = SshServer(place.root / "sshd")
+    (place.root / "config").mkdir()
+    (place.root / "config" / "policy.yaml").write_text(
+        f"backup:\n  ssh:\n    identityFile: {server.identity}\n"
+    )
+    there = ("--host", "127.0.0.1", "--port", str(server.port), "--user", server.user)
+    asked = ("plan", "--source", "data", "--dest", str(place.root / "dest"), *there)
+    trust = ("trust-host", "127.0.0.1", "--port", str(server.port))
+    try:
+        refused = place.run(*asked, "--json")
+        assert json.loads(refused.stdout)["error"] == "host_key"
+        shown = place.run(*trust)
+        assert (shown.returncode, "SHA256:" in shown.stdout) == (5, True)
+        assert json.loads(place.run(*asked, "--json").stdout)["error"] == "host_key"
+        assert place.run(*trust, "--yes").returncode == 0
+        plan_id = place.json(*asked)["planId"]
+        assert place.json("run", plan_id)["files"] == 3
+        assert place.json("verify", plan_id, "--full")["ok"] is True
+        server.host_key("other")  # another machine, or one that was made anew
+        assert json.loads(place.run("run", plan_id, "--json").stdout)["error"] == "host_key"
+    finally:
+        server.stop()
+
+
+def test_schedules_are_added_listed_and_removed(place: Place) -> None:
+    plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
+    words = ("schedule", "add", plan_id, "--cron", "30 2 * * *", "--tz", "Europe/Vienna")
+    assert place.run(*words, "--id", "nightly").stdout == "nightly\n"
+    listed = json.loads(place.run("schedule", "ls", "--json").stdout)
+    assert [(each["id"], each["planId"], each["tz"]) for each in listed] == [
+        ("nightly", plan_id, "Europe/Vienna")
+    ]
+    assert listed[0]["next"].endswith("Z")
+    assert place.run("schedule", "add", plan_id, "--cron", "never").returncode == 4
+    assert place.run("schedule", "rm", "nightly").returncode == 0
+    assert json.loads(place.run("schedule", "ls", "--json").stdout) == []
+
+
+def test_run_is_cancelled_from_another_terminal(place: Place) -> None:
+    (place.root / "data" / "big").write_bytes(os.urandom(20_000_000))
+    plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
+    assert place.run("cancel", plan_id).returncode == 4
+    running = subprocess.Popen(
+        place.argv("run", plan_id, "--limit", "100", "--json"),
+        cwd=place.root,
+        env=place.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while place.json("ls")[0]["state"] != "running":  # type: ignore[index]
+        assert time.monotonic() < end
+    assert place.run("cancel", plan_id).returncode == 0
+    told, _ = running.communicate(timeout=60)
+    assert (running.returncode, json.loads(told)["error"]) == (1, "cancelled")
+    assert place.json("run", plan_id)["ok"] is True
+
+
+def test_owners_globs_are_never_copied_whatever_a_plan_says(place: Place) -> None:
+    (place.root / "config").mkdir()
+    (place.root / "config" / "policy.yaml").write_text(
+        'backup:\n  excludeGlobs: ["*.key", "data/private"]\n'
+    )
+    (place.root / "data" / "private").mkdir()
+    (place.root / "data" / "private" / "diary").touch()
+    (place.root / "data" / "sub" / "host.key").touch()
+    plan = ("plan", "--source", "data", "--dest", "dest", "--ignore", "+ *.key", "--ignore", "!*")
+    assert place.json(*plan)["totalFiles"] == 3
+    place.json("run", place.json(*plan)["planId"])
+    copied = {
+        str(path.relative_to(place.root / "dest")) for path in place.root.glob("dest/data/**/*")
+    }
+    assert copied == {"data/a", "data/sub", "data/sub/b", "data/x.tmp"}

@@ -203,15 +203,19 @@ def test_backup_that_crashes_its_worker_three_times_is_left_alone(setting: Setti
     assert setting.hub.wait_for("backup_complete", timeout=END_S, planId="p2").payload["ok"]
 
 
-def slow_down(setting: Setting) -> None:
-    """Put a FIFO in the place of rsync's program: it waits until the test lets it go."""
+def slow_down(setting: Setting, at_once: str = "|*--dry-run*") -> None:
+    """Put a FIFO in the place of rsync's program: it waits until the test lets it go.
+
+    Args:
+        at_once: what does not wait, beside `--version`: the plans.
+    """
     gate = setting.agent.root / "gate"
     os.mkfifo(gate)
     folder = setting.agent.root / "bin"
     folder.mkdir()
     script = folder / "rsync"
     script.write_text(
-        '#!/bin/sh\ncase "$*" in *--version*|*--dry-run*) ;; *) read x < '
+        f'#!/bin/sh\ncase "$*" in *--version*{at_once}) ;; *) read x < '
         f'{gate};; esac\nexec {require("rsync")} "$@"\n'
     )
     script.chmod(0o755)
@@ -262,6 +266,19 @@ def test_backup2_cancel_ends_the_run_with_exactly_one_final(ours: Setting) -> No
     late = ours.hub.wait_for("backup_result", timeout=END_S, requestId="c2").payload
     assert (late["ok"], late["error"]) == (False, "not_running")
     assert len(ours.finals("p1")) == 1
+
+
+def test_backup2_cancel_ends_a_plan_in_the_making(ours: Setting) -> None:
+    slow_down(ours, "")
+    ours.hub.emit("backup_plan", ours.request("p1"))
+    ours.agent.until(lambda: ours.agent.workers("backup"))
+    ours.hub.emit("backup_cancel", {"planId": "p1", "requestId": "c1"})
+    assert ours.hub.wait_for("backup_result", timeout=END_S, requestId="c1").payload["ok"] is True
+    (final,) = ours.finals("p1")
+    assert final.payload["error"] == "cancelled"
+    assert ours.hub.events("backup_plan", planId="p1") == []
+    ours.hub.emit("backup_start", ours.request("p1"))
+    assert ours.hub.wait_for("backup_error", timeout=END_S, planId="p1", error="unknown_plan")
 
 
 def test_backup2_verifies_lists_restores_and_keeps_schedules(ours: Setting, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class Counts:
                 change = line.change
                 if change[1] == 102 and change[0] != 42:  # f, not a deletion
                     self._count(prefix, line)
+                elif change[1] == 100 and change[0] != 42:  # d
+                    self.enter_directory(source, line)
                 elif change[0] == 42:
                     self.deleted += 1
                     if len(self.gone) < SAMPLES:
@@ -132,6 +134,11 @@ class Counts:
         if key not in self.folders and len(self.folders) >= _MAX_FOLDERS:
             key = prefix
         self._folder = self.folders.setdefault(key, [0, 0])
+
+    def enter_directory(self, source: Source, item: Item) -> None:
+        """Count a directory that is made and left empty, for another file system is there."""
+        if item.name != b"./" and source.is_elsewhere(itemize.plain_name(item.name)):
+            self.skip(source, Skipped("mount", item.name.rstrip(b"/")))
 
     def skip(self, source: Source, skipped: Skipped) -> None:
         """Count something that is never copied, by what it is."""

@@ -226,6 +226,9 @@ class Run:
                 self._take_meter(line.transferred)
             elif isinstance(line, Skipped):
                 self._tally.counts.skip(source, line)
+            elif line.kind == b"d":
+                if not line.is_deletion and self._ground.job.one_file_system:
+                    self._tally.counts.enter_directory(source, line)
             elif not line.is_deletion:
                 self._manifest.add(prefix, line)
                 self._gauge.item(line)

@@ -23,15 +23,24 @@ from workers.errors import BackupError
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One open directory. `path` as asked for; `real` where it leads."""
+    """One open directory. `path` as asked for; `real` where it leads; `device` its file system."""
 
     path: str
     real: str
     fd: int
+    device: int = -1
 
     @property
     def name(self) -> str:
         return name_of(self.path)
+
+    def is_elsewhere(self, directory: bytes) -> bool:
+        """Tell whether a directory below is on another file system; rsync says nothing of it."""
+        try:
+            found = os.stat(directory, dir_fd=self.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return found.st_dev != self.device
 
     def enter(self) -> None:
         """Make it the working directory, for the next child."""
@@ -57,7 +66,7 @@ def open_directory(path: str, roots: Sequence[str], reason: str) -> Source:
     if not lies_in(real, roots):
         os.close(fd)
         raise BackupError("policy_denied", f"{path} leads to {real}, outside the allowed roots")
-    return Source(path, real, fd)
+    return Source(path, real, fd, os.fstat(fd).st_dev)
 
 
 def lies_in(real: str, roots: Sequence[str]) -> bool:

@@ -193,6 +193,12 @@ def test_roots_of_two_sides_are_what_lies_in_both(machine, tenant, roots):
     assert both.listing("/srv").allowed is bool(roots)
 
 
+def test_backup_exclusions_of_both_sides_add_up():
+    both = policy("backup: {excludeGlobs: ['*.key', x]}", "backup: {excludeGlobs: [x, private]}")
+    assert both.backup_excludes() == ["*.key", "x", "private"]
+    assert policy("profile: operator").backup_excludes() == []
+
+
 def test_backup_roots_are_told():
     both = policy("backup: {allowedDestRoots: [/backup]}")
     assert both.backup("/backup/x", "allowedDestRoots").allowed
