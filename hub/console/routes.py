@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from hub.console import agents, commands, enrolment, faults, jobs, login, one_agent, people
+from hub.console import agents, audit, commands, enrolment, faults, jobs, login, one_agent, people
 from hub.console.static_files import PackagedFiles
 
-PAGES = (login, agents, one_agent, jobs, commands, enrolment, people)
+PAGES = (login, agents, one_agent, jobs, commands, enrolment, people, audit)
 
 
 def routers() -> list[APIRouter]:
