@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from hub.console import agents, audit, commands, enrolment, faults, jobs, login, one_agent, people
+from hub.console import (
+    agents,
+    audit,
+    commands,
+    enrolment,
+    faults,
+    jobs,
+    login,
+    one_agent,
+    people,
+    shells,
+)
 from hub.console.static_files import PackagedFiles
 
-PAGES = (login, agents, one_agent, jobs, commands, enrolment, people, audit)
+PAGES = (login, agents, one_agent, jobs, commands, enrolment, people, audit, shells)
 
 
 def routers() -> list[APIRouter]:

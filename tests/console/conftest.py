@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import expect
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -13,9 +14,10 @@ from hub.agents.models import Asset
 from hub.authorize import Role
 from hub.operators import passwords, service
 from tests.doubles.agent_process import JACKLINE, AgentProcess, running_agent
-from tests.doubles.browser import Person, chromium
+from tests.doubles.browser import WAIT_MS, Person, chromium
 from tests.doubles.hub_process import HubProcess, running_hub
 
+expect.set_options(timeout=WAIT_MS)
 PASSWORD = "a password of the tests"
 OPERATOR, AUDITOR, ADMIN = "olga", "arne", "ada"
 MACHINE = "box-1"
@@ -52,7 +54,6 @@ def agent(hub: HubProcess) -> Iterator[AgentProcess]:
         "authToken": hub.add_agent(MACHINE),
         "statsIntervalSec": 2,
         "admin": {"enableShell": True, "allowedCommands": ["echo", "uname"], "maxConcurrent": 8},
-        "shell": {"command": "/bin/sh"},
     }
     with running_agent(hub.url, config) as found:
         found.until(lambda: found.ask("status")["link"]["state"] == "up")
