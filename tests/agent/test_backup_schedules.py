@@ -113,7 +113,7 @@ def test_clock_starts_what_is_due_once_and_tells_what_is_overdue(tmp_path: Path)
 def test_what_was_missed_starts_after_a_while_that_differs_from_machine_to_machine(
     tmp_path: Path,
 ) -> None:
-    waits = set()
+    waits: set[float] = set()
     for _ in range(8):
         wall, steady = [at("2026-11-21T00:00")], [0.0]
         loop = Loop(clock=lambda steady=steady: steady[0])  # type: ignore[misc]
