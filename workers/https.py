@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -51,8 +53,15 @@ class Answer(NamedTuple):
 
 
 def import_all() -> None:
-    """Import what a call does, and what that imports only when a connection is made."""
-    import requests  # noqa: F401
+    """Import what a call does, and what that imports only when a connection is made.
+
+    For a process that stays: it guesses no encoding, and need not hold what would (1.5 MiB).
+    """
+    for guesser in ("charset_normalizer", "chardet"):
+        sys.modules.setdefault(guesser, None)  # type: ignore[arg-type]  # None hides it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # requests says that it cannot guess
+        import requests  # noqa: F401
     import truststore  # noqa: F401
 
     "hub.example".encode("idna")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from wire import bodies, paths, problem
 from wire.enrolment import RenewRequest, RenewResponse
 from wire.errors import WireError
-from workers import certificates, https
+from workers import certificates, hardening, https
 from workers.blocking import Errand
 from workers.errors import CertificateError, HttpsError
 from workers.https import Access, Answer, Https
@@ -50,10 +50,12 @@ class HeartbeatWorker(StreamlessWorker):
         self._deadline_s = deadline_s
         self._body: list[bytes] = []
         self._errand: Errand[ToAgent] | None = None
+        self._is_settled = False
 
     def on_start(self, spec: Spec) -> None:
         assert isinstance(spec, HeartbeatSpec)
         self._headers = https.bearer(spec.bearer) if spec.bearer is not None else {}
+        hardening.share_one_arena()
         https.import_all()
         try:
             self._hub = Https(
@@ -108,6 +110,9 @@ class HeartbeatWorker(StreamlessWorker):
             raise answer
         self._desk.send(answer)
         self._desk.progress()
+        if not self._is_settled:
+            self._is_settled = True
+            hardening.settle_memory()  # what imports and handshake left over goes back
 
     def _on_late(self, call_id: int) -> None:
         """The thread may hang for ever; so may the connection. Another process is cheaper."""
