@@ -39,6 +39,16 @@ _CODES = {
     503: exits.UNAVAILABLE,
     507: exits.UNAVAILABLE,
 }
+_EVENT_CODES = {
+    "bad_request": exits.USAGE,
+    "unauthenticated": exits.NOT_PERMITTED,
+    "forbidden": exits.NOT_PERMITTED,
+    "not_found": exits.NOT_FOUND,
+    "has_writer": exits.REFUSED,
+    "agent_offline": exits.UNAVAILABLE,
+    "unavailable": exits.UNAVAILABLE,
+    "no_space": exits.UNAVAILABLE,
+}
 _BY_REASON = {"policy_denied": exits.REFUSED, "totp_required": exits.NOT_PERMITTED}
 
 
@@ -210,6 +220,13 @@ def _refused(reply: requests.Response) -> CliError:
     if isinstance(faults, list):
         said += "".join(f"; {one.get('where')}: {one.get('what')}" for one in faults)
     return CliError(f"{said} ({reason})", code, reason=reason, problem=problem)
+
+
+def refused_event(error: dict[str, Any]) -> CliError:
+    """Turn the `error` of a live event's acknowledgement into what a command raises."""
+    reason = str(error.get("code", ""))
+    said = str(error.get("detail") or reason.replace("_", " "))
+    return CliError(f"{said} ({reason})", _EVENT_CODES.get(reason, exits.FAILED), reason=reason)
 
 
 def _problem(reply: requests.Response) -> dict[str, Any]:

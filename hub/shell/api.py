@@ -41,6 +41,7 @@ class ShellOut(BaseModel):
 
     id: str
     asset_id: str
+    asset_name: str
     user: str
     purpose: str
     cols: int
@@ -128,6 +129,7 @@ def _out(hub: TheHub, row: ShellSession) -> ShellOut:
     return ShellOut(
         id=row.id,
         asset_id=row.asset_id,
+        asset_name=row.asset_name,
         user=row.user_name,
         purpose=row.purpose,
         cols=row.cols,

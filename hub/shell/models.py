@@ -22,6 +22,7 @@ class ShellSession(TenantOwned, Table):
 
     id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
     asset_id: Mapped[str] = mapped_column(ForeignKey("assets.id"))
+    asset_name: Mapped[str] = mapped_column(String(255))
     user_id: Mapped[str] = mapped_column(String(ID_CHARS), index=True)
     user_name: Mapped[str] = mapped_column(String(128))
     purpose: Mapped[str] = mapped_column(String(255), default="")

@@ -37,6 +37,7 @@ def open_session(
         id=new_id(),
         tenant_id=asset.tenant_id,
         asset_id=asset.id,
+        asset_name=asset.name,
         user_id=who.id,
         user_name=who.name,
         purpose=purpose,

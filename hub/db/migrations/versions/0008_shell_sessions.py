@@ -16,6 +16,7 @@ def upgrade() -> None:
         "shell_sessions",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("asset_id", sa.String(length=64), nullable=False),
+        sa.Column("asset_name", sa.String(length=255), nullable=False),
         sa.Column("user_id", sa.String(length=64), nullable=False),
         sa.Column("user_name", sa.String(length=128), nullable=False),
         sa.Column("purpose", sa.String(length=255), nullable=False),
