@@ -47,7 +47,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
 def _list(options: argparse.Namespace, client: Client) -> int:
     asset_id = None
     if options.agent is not None:
-        asset_id = machines.find(client, options.agent)["asset_id"]
+        asset_id = machines.find(client, options.agent)
     state = "live" if options.live else None
     rows = []
     for row in client.items(API, asset_id=asset_id, state=state):

@@ -35,8 +35,8 @@ def run(argv: list[str]) -> int:
     elif options.agent is None:
         raise CliError("say which agent, or --attach SESSION", exits.USAGE)
     else:
-        machine = machines.find(client, options.agent)
-        shell.open(machine["asset_id"], *terminal.size(), options.purpose)
+        asset_id = machines.find(client, options.agent)
+        shell.open(asset_id, *terminal.size(), options.purpose)
     with terminal.taken():
         return Turns(client, terminal, shell, is_writer=not options.observe).run()
 
