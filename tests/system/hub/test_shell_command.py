@@ -167,6 +167,7 @@ def test_a_hangup_leaves_the_session_and_restores_the_terminal(
     site: HubSite, terminal: pexpect.spawn
 ) -> None:
     session = session_of(site)
+    assert terminal.pid is not None
     os.kill(terminal.pid, signal.SIGTERM)
     assert code_of(terminal) == 128 + signal.SIGTERM
     row = site.session(session)
