@@ -10,71 +10,25 @@ import httpx
 import pytest
 from cryptography import x509
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from hub.agents.models import Agent, Asset
 from hub.assembly import Hub
-from hub.audit import service as audit
 from hub.audit.models import AuditRow
 from hub.clock import now_ms
-from hub.heartbeat import enrolment_tokens
-from hub.heartbeat.enrolment_tokens import Wanted
 from hub.heartbeat.models import Certificate, Enrolment, EnrolmentToken
-from hub.operators.models import Tenant
+from tests.doubles.beating import (
+    ENROLL,
+    Roles,
+    Tokens,
+    beat,
+    change,
+    count,
+    enrolled,
+    events,
+)
 from tests.doubles.hub_client import HubClient
 from tests.doubles.simulated_agent import SimulatedAgent
 from wire import enroltoken
-
-ENROLL = "/api/v1/agents/enroll"
-BEAT = "/api/v1/agents/heartbeat"
-Tokens = Callable[..., str]
-
-
-@pytest.fixture
-def token(hub: Hub, acme: Tenant) -> Tokens:
-    """Makes enrolment tokens of `acme`."""
-
-    def make(**wanted: Any) -> str:
-        return hub.database.write_now(
-            None,
-            lambda session: enrolment_tokens.make(session, audit.SYSTEM, acme.id, Wanted(**wanted))[
-                1
-            ],
-        )
-
-    return make
-
-
-def enrolled(api: HubClient, token: str, agent: SimulatedAgent | None = None) -> SimulatedAgent:
-    agent = agent or SimulatedAgent()
-    reply = api.post(ENROLL, json=agent.request(token))
-    assert reply.status_code == 200, reply.text
-    agent.believe(reply.content)
-    return agent
-
-
-def beat(api: HubClient, agent: SimulatedAgent, **more: Any) -> httpx.Response:
-    return api.post(BEAT, json=agent.beat(**more), headers=agent.headers)
-
-
-def count(hub: Hub, table: type[Any]) -> int:
-    found = hub.database.read_now(
-        None, lambda session: session.scalar(select(func.count()).select_from(table))
-    )
-    assert found is not None
-    return found
-
-
-def events(hub: Hub, action: str) -> list[AuditRow]:
-    query = select(AuditRow).where(AuditRow.action == action).order_by(AuditRow.seq)
-    return hub.database.read_now(None, lambda session: list(session.scalars(query)))
-
-
-def change(hub: Hub, statement: Any) -> None:
-    def work(session: Session) -> None:
-        session.execute(statement)
-
-    hub.database.write_now(None, work)
 
 
 def test_token_becomes_an_identity_that_beats(hub: Hub, api: HubClient, token: Tokens) -> None:
@@ -306,7 +260,7 @@ def test_clone_of_a_machine_that_is_alive_becomes_an_asset_of_its_own(
 
 
 def test_machine_that_waits_is_shown_and_let_in_by_an_admin(
-    hub: Hub, api: HubClient, token: Tokens, as_role: Callable[[str], dict[str, str]]
+    hub: Hub, api: HubClient, token: Tokens, as_role: Roles
 ) -> None:
     agent = enrolled(api, token(needs_approval=True))
     assert agent.me.state == "pending"
@@ -327,7 +281,7 @@ def test_machine_that_waits_is_shown_and_let_in_by_an_admin(
 
 
 def test_tag_that_a_tenant_trusts_needs_no_approval(
-    api: HubClient, token: Tokens, as_role: Callable[[str], dict[str, str]]
+    api: HubClient, token: Tokens, as_role: Roles
 ) -> None:
     rules = {"auto_approve_tags": ["lab"]}
     path = "/api/v1/enrolment/rules"
@@ -338,9 +292,7 @@ def test_tag_that_a_tenant_trusts_needs_no_approval(
     assert enrolled(api, token(needs_approval=True)).me.state == "pending"
 
 
-def test_revoked_agent_is_told_so(
-    api: HubClient, token: Tokens, as_role: Callable[[str], dict[str, str]]
-) -> None:
+def test_revoked_agent_is_told_so(api: HubClient, token: Tokens, as_role: Roles) -> None:
     agent = enrolled(api, token())
     path = f"/api/v1/agents/{agent.me.asset_id}/revoke"
     assert api.post(path, headers=as_role("auditor")).status_code == 403
@@ -371,7 +323,7 @@ def test_renewal_gives_a_certificate_for_another_key(api: HubClient, token: Toke
 
 
 def test_tokens_by_the_api_are_an_admins_of_that_tenant(
-    hub: Hub, api: HubClient, as_role: Callable[[str], dict[str, str]]
+    hub: Hub, api: HubClient, as_role: Roles
 ) -> None:
     path = "/api/v1/enrolment/tokens"
     for role in ("auditor", "operator"):
