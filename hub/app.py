@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from sqlalchemy import text
 
-from hub import problems
+from hub import listeners, problems
 from hub.admin import api as admin_api
 from hub.agents import api as agents_api
 from hub.assembly import Hub
@@ -91,7 +91,8 @@ def routers() -> list[APIRouter]:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     hub: Hub = app.state.hub
     await hub.start()
-    yield
+    async with listeners.serving_agents(hub, app):
+        yield
     await hub.stop()
 
 

@@ -67,7 +67,7 @@ class Hub:
         self.console = Console(database, lambda: self.origins, self.later)
         self.links = Links()
         self.inbox = Inbox(database, self.later)
-        self.admission = Admission(database, keyring, settings.connects_per_s)
+        self.admission = Admission(database, keyring, self.showing, settings.connects_per_s)
         self.presence = Presence(database, self.links, self.console)
         self.pings = Pings(self.links, self.presence.on_silence)
         self.clones = Clones(database, self.links, self.pings, self.presence)
@@ -132,7 +132,7 @@ class Hub:
 
 def origins(settings: HubSettings, port: int) -> frozenset[str]:
     """Return the origins that a browser's request may come from."""
-    scheme = "https" if settings.tls_cert_file else "http"
+    scheme = "https" if settings.tls_cert_file or settings.tls_own_ca else "http"
     local = {settings.host, "localhost", "127.0.0.1", "[::1]"}
     found = {f"{scheme}://{host}:{port}" for host in local}
     if settings.public_url:

@@ -9,7 +9,8 @@ Source: contract 1.1; fault cases A; architecture "Hub".
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from hub.agents import identities, once
 from hub.agents.batches import Batches
@@ -19,7 +20,9 @@ from hub.audit import service as audit
 from hub.authorize import Principal
 from hub.clock import now_ms
 from hub.db.database import Database
-from hub.errors import RefusalError
+from hub.errors import HubError, RefusalError
+from hub.heartbeat import identification
+from hub.heartbeat.showing import Reader
 from hub.keyring import Keyring
 from hub.throttle import Failures
 from wire.connect import Refusal
@@ -39,13 +42,17 @@ class Knock(NamedTuple):
 
     query: str
     address: str
+    scope: Mapping[str, Any]
 
 
 class Admission:
     """See the module."""
 
-    def __init__(self, database: Database, keyring: Keyring, connects_per_s: float) -> None:
+    def __init__(
+        self, database: Database, keyring: Keyring, showing: Reader, connects_per_s: float
+    ) -> None:
         self._database = database
+        self._showing = showing
         self._keyring = keyring
         self._failures = Failures(MAX_FAILURES, FAILURES_S)
         self._pace = Pace(connects_per_s)
@@ -75,7 +82,7 @@ class Admission:
             raise await self._refused(who, "auth_revoked")
         if identity.state != "active":
             raise await self._refused(who, "auth_pending", RETRY_OFF_MS)
-        return identity
+        return await self._certified(identity, who, knock)
 
     async def has_signature(self, query: str) -> bool:
         """Tell whether a query is signed by somebody we know; nothing is counted or used up."""
@@ -85,6 +92,17 @@ class Admission:
         except AuthError:
             return False
         return True
+
+    async def _certified(self, identity: Identity, who: Principal, knock: Knock) -> Identity:
+        """Check the certificate where one is asked for, or the tenant enforces them."""
+        shown = self._showing.read(knock.scope)
+        if not shown.is_certified and not identity.enforces_mtls:
+            return identity
+        try:
+            await self._database.write(None, identification.check_link, shown, identity.agent_id)
+        except HubError as error:
+            raise await self._refused(who, error.code) from error
+        return identity._replace(is_certified=True)
 
     async def _check(self, knock: Knock, query: SignedQuery) -> Identity:
         try:

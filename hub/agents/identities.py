@@ -28,6 +28,9 @@ class Identity(NamedTuple):
     boot_id: str | None = None
     boot_before: str | None = None
     conflict_ms: int | None = None
+    enforces_mtls: bool = False
+    is_certified: bool = False
+    """Whether it showed a certificate, and a good one."""
 
 
 def find(session: Session, client_ids: list[str]) -> list[Identity | None]:
@@ -44,6 +47,7 @@ def find(session: Session, client_ids: list[str]) -> list[Identity | None]:
             Agent.boot_id,
             Agent.boot_before,
             Agent.conflict_ms,
+            Tenant.enforces_mtls,
         )
         .join(Tenant, Tenant.id == Agent.tenant_id)
         .where(Agent.client_id.in_(set(client_ids)))

@@ -44,6 +44,8 @@ class Link:
     rtt_ms: float | None = None
     is_up: bool = field(default=False)
     """Greeted, and not gone."""
+    is_certified: bool = False
+    """Whether it showed a client certificate."""
 
     @property
     def address(self) -> str:

@@ -71,7 +71,8 @@ class AgentNamespace:
             ours = read_auth(auth)
         except WireError as error:
             raise refusal("auth_malformed") from error
-        identity = await self._admission.admit(Knock(environ["QUERY_STRING"], peer.address))
+        knock = Knock(environ["QUERY_STRING"], peer.address, environ["asgi.scope"])
+        identity = await self._admission.admit(knock)
         await self._clones.check(identity, None if ours is None else ours.boot_id, peer.address)
         self._of[peer.sid] = _link(peer, identity, ours)
 
@@ -162,6 +163,7 @@ def _link(peer: Peer, identity: Identity, ours: ConnectAuth | None) -> Link:
         jobs=() if ours is None else ours.jobs,
         connected_ms=now_ms(),
         peer=peer,
+        is_certified=identity.is_certified,
     )
 
 

@@ -8,6 +8,7 @@ Source: docs/reference/hub.rst.
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -61,6 +62,6 @@ class Addresses:
         hosts = [urlsplit(url).hostname for url in urls if url]
         local = ["localhost", "127.0.0.1", "::1"]
         wanted = [host for host in hosts if host]
-        if found.host not in ("0.0.0.0", "::", ""):
-            wanted.append(found.host)
+        is_any = found.host in ("0.0.0.0", "::")
+        wanted.append(socket.gethostname() if is_any else found.host)
         return list(dict.fromkeys([*wanted, *local]))

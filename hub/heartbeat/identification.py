@@ -80,6 +80,22 @@ def identify(session: Session, shown: Shown) -> Known:
     )
 
 
+def check_link(session: Session, shown: Shown, agent_id: str) -> None:
+    """Check what a live link shows, whose signature is good already.
+
+    Raises:
+        UnauthorizedError: `bearer_retired`: this is not where certificates are asked for.
+        ForbiddenError: the certificate is missing, no good, or another agent's.
+    """
+    if not shown.is_certified:
+        raise UnauthorizedError("the tenant asks for client certificates", code=Code.BEARER_RETIRED)
+    if shown.leaf is None:
+        raise shown.fault or ForbiddenError(code=Code.CERT_REQUIRED)
+    if certificates.check(session, shown.leaf) != agent_id:
+        raise ForbiddenError("that is another agent's certificate", code=Code.CERT_MISMATCH)
+    certificates.shown_first(session, shown.leaf)
+
+
 def audit_refusal(session: Session, known: Known, action: str) -> None:
     """Record why an agent was refused; one that merely waits for approval is not worth a row."""
     if known.refusal is None or known.refusal.code == Code.PENDING_APPROVAL:

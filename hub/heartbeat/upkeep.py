@@ -1,4 +1,5 @@
-"""What runs by itself: commands expire, artifacts are forgotten.
+"""What runs by itself: commands expire, artifacts are forgotten, links without their certificate
+are cut.
 
 Rules: one loop; a database that does not answer is tried again at the next round.
 """
@@ -9,9 +10,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy import select
 
 from hub.errors import HubError
 from hub.heartbeat import artifacts, command_progress, notices
+from hub.operators.models import Tenant
+from wire.problem import Code
 
 if TYPE_CHECKING:
     from hub.assembly import Hub
@@ -27,6 +31,7 @@ async def run(hub: Hub) -> None:
     while True:
         try:
             await expire(hub)
+            await cut_uncertified(hub)
             if waited_s >= ARTIFACTS_EVERY_S:
                 await forget_artifacts(hub)
                 waited_s = 0.0
@@ -41,6 +46,18 @@ async def expire(hub: Hub) -> None:
     while ended := await hub.database.write(None, command_progress.expire):
         for command in ended:
             notices.moved(hub, command)
+
+
+async def cut_uncertified(hub: Hub) -> None:
+    """Cut the links without a certificate of tenants that have come to ask for them."""
+    links = [link for link in hub.links.all() if not link.is_certified]
+    if not links:
+        return
+    query = select(Tenant.id).where(Tenant.enforces_mtls)
+    enforcing = set(await hub.database.read(None, lambda session: list(session.scalars(query))))
+    for link in links:
+        if link.tenant_id in enforcing:
+            await hub.links.cut(link.agent_id, Code.BEARER_RETIRED)
 
 
 async def forget_artifacts(hub: Hub) -> None:
