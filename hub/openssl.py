@@ -21,9 +21,8 @@ _PEER = 1
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 
 
-@_CALLBACK
-def _go_on(_is_verified: int, _store: object) -> int:
-    return 1
+_go_on = _CALLBACK(lambda _is_verified, _store: 1)
+"""Kept for as long as the process: OpenSSL calls it from every handshake."""
 
 
 def ask_for_any_certificate(context: ssl.SSLContext) -> bool:

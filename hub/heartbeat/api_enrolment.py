@@ -19,7 +19,6 @@ from hub.assembly import Hub
 from hub.audit import service as audit
 from hub.clock import iso, iso_or_none, now_ms
 from hub.errors import (
-    BadRequestError,
     ForbiddenError,
     HubError,
     NotFoundError,
@@ -64,8 +63,11 @@ async def enroll(hub: TheHub, request: Request) -> Response:
     asked = await read_body(request, EnrollRequest)
     arrival = Arrival(asked, proofs.read_csr(asked.csr), address_of(request))
     try:
-        _check_token_text(asked)
-        given = await hub.database.write(None, hub.enroller.by_token, arrival)
+        if asked.token is None:
+            given = await hub.database.write(None, hub.enroller.by_device_code, arrival)
+        else:
+            _check_token_text(asked.token)
+            given = await hub.database.write(None, hub.enroller.by_token, arrival)
     except HubError as error:
         await _refused(hub, arrival, error)
         raise
@@ -205,12 +207,14 @@ async def write_rules(hub: TheHub, body: Rules, caller: Caller = may("enrolment.
     return body
 
 
-def _check_token_text(asked: EnrollRequest) -> None:
-    """Tell a typing error from a foreign token without a look into the database."""
-    if asked.token is None:
-        raise BadRequestError("that device code is not known", code=Code.INVALID_GRANT)
+def _check_token_text(token: str) -> None:
+    """Tell a typing error from a foreign token without a look into the database.
+
+    Raises:
+        UnauthorizedError: `token_unknown`.
+    """
     try:
-        is_plain = enroltoken.read(asked.token).token == asked.token.strip()
+        is_plain = enroltoken.read(token).token == token.strip()
     except WireError as error:
         raise UnauthorizedError(error.detail, code=Code.TOKEN_UNKNOWN) from error
     if not is_plain:

@@ -30,6 +30,7 @@ from hub.heartbeat.authority import Authority, Leaf
 from hub.heartbeat.models import Enrolment, EnrolmentToken
 from hub.heartbeat.proofs import ShownKey
 from hub.keyring import Keyring
+from hub.operators import device_codes
 from hub.operators.models import Tenant
 from wire import limits
 from wire.enrolment import EnrollRequest
@@ -94,6 +95,30 @@ class Enroller:
             return again
         if not enrolment_tokens.burn(session, token.id, now_ms()):
             raise _spent(token)
+        return self.admit(session, source, arrival)
+
+    def by_device_code(self, session: Session, arrival: Arrival) -> Given:
+        """Exchange a code that somebody has approved for an identity.
+
+        Raises:
+            BadRequestError: RFC 8628's refusals; the code is another key's.
+            ConflictError: `token_used`, with `nonce` for the key that used it.
+        """
+        row = device_codes.of_agent(session, arrival.request.device_code or "")
+        if row is None or row.key_thumbprint != arrival.shown.thumbprint:
+            raise device_codes.refusal(Code.INVALID_GRANT)
+        if row.state == "pending" or row.tenant_id is None:
+            raise device_codes.refusal(Code.AUTHORIZATION_PENDING)
+        source = Source(row.id, row.tenant_id, (), needs_approval=False)
+        if (again := self._again(session, source, arrival)) is not None:
+            return again
+        if row.state == "denied":
+            raise device_codes.refusal(Code.ACCESS_DENIED)
+        if row.expires_ms <= now_ms():
+            raise device_codes.refusal(Code.EXPIRED_TOKEN)
+        _check_tenant(session, row.tenant_id, arrival.request.tenant)
+        if not device_codes.use(session, row):
+            raise ConflictError("the code has been used", code=Code.TOKEN_USED)
         return self.admit(session, source, arrival)
 
     def admit(self, session: Session, source: Source, arrival: Arrival) -> Given:

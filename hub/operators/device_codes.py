@@ -174,16 +174,12 @@ def exchange(session: Session, row: DeviceCode, address: str | None) -> Yield:
     return Yield(user, session.get_one(Tenant, user.tenant_id), login, made)
 
 
-def approved(session: Session, text: str) -> DeviceCode | None:
-    """Return an agent's code that somebody has approved and nobody has used."""
-    return session.scalar(
-        select(DeviceCode).where(
-            DeviceCode.digest == tokens.digest(text),
-            DeviceCode.client_id == "agent",
-            DeviceCode.state == "approved",
-            DeviceCode.expires_ms > now_ms(),
-        )
+def of_agent(session: Session, text: str) -> DeviceCode | None:
+    """Return an agent's code whatever its state; others who want it wait until we are done."""
+    query = select(DeviceCode).where(
+        DeviceCode.digest == tokens.digest(text), DeviceCode.client_id == "agent"
     )
+    return session.scalar(query.with_for_update())
 
 
 def use(session: Session, row: DeviceCode) -> bool:

@@ -16,6 +16,7 @@ from hub.assembly import Hub
 from hub.audit.models import AuditRow
 from hub.clock import now_ms
 from hub.heartbeat.models import Certificate, Enrolment, EnrolmentToken
+from hub.operators.models import DeviceCode
 from tests.doubles.beating import (
     ENROLL,
     Roles,
@@ -369,3 +370,78 @@ def test_agents_credential_opens_no_route_of_people(api: HubClient, token: Token
     agent = enrolled(api, token())
     for path in ("/api/v1/commands", "/api/v1/enrolment/tokens", "/api/v1/enrolment/pending"):
         assert api.get(path, headers=agent.headers).status_code == 401
+
+
+def asked_code(api: HubClient, agent: SimulatedAgent, **more: str) -> dict[str, Any]:
+    body = {
+        "client_id": "agent",
+        "key_thumbprint": agent.thumbprint(),
+        "hostname": agent.name,
+        "platform": "linux",
+    }
+    reply = api.post("/api/v1/device/code", json=body | more)
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def decided(api: HubClient, code: dict[str, Any], headers: dict[str, str], word: str) -> int:
+    return api.post(f"/api/v1/device/{code['user_code']}/{word}", headers=headers).status_code
+
+
+def by_code(
+    api: HubClient, agent: SimulatedAgent, code: dict[str, Any], **more: Any
+) -> httpx.Response:
+    return api.post(ENROLL, json=agent.request(device_code=code["device_code"], **more))
+
+
+def test_approved_device_code_becomes_an_identity_for_its_key_alone(
+    hub: Hub, api: HubClient, as_role: Roles
+) -> None:
+    agent, thief = SimulatedAgent(), SimulatedAgent("thief")
+    code = asked_code(api, agent)
+    early = by_code(api, agent, code)
+    assert (early.status_code, early.json()["error"]) == (400, "authorization_pending")
+    shown = api.get(f"/api/v1/device/{code['user_code']}", headers=as_role("operator")).json()
+    assert (shown["hostname"], shown["key_thumbprint"], shown["address"]) == (
+        "web-1",
+        agent.thumbprint(),
+        "127.0.0.1",
+    )
+    assert decided(api, code, as_role("auditor"), "approve") == 403
+    assert decided(api, code, as_role("operator"), "approve") == 204
+    stolen = by_code(api, thief, code)
+    assert (stolen.status_code, stolen.json()["code"]) == (400, "invalid_grant")
+    polled = api.post(
+        "/api/v1/device/token",
+        json={
+            "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+            "device_code": code["device_code"],
+            "client_id": "agent",
+        },
+    )
+    assert polled.json() == {"token_type": "enrolment"}
+
+    agent.believe(by_code(api, agent, code).content)
+    assert agent.me.state == "active"
+    lost = by_code(api, agent, code)
+    assert (lost.status_code, lost.json()["code"]) == (409, "token_used")
+    again = by_code(api, agent, code, **agent.proof(lost.json()["nonce"]))
+    assert again.status_code == 200
+    agent.believe(again.content)
+    assert beat(api, agent).status_code == 200
+    assert count(hub, Agent) == 1
+
+
+def test_device_code_that_was_denied_or_has_expired_lets_nobody_in(
+    hub: Hub, api: HubClient, as_role: Roles
+) -> None:
+    agent = SimulatedAgent()
+    code = asked_code(api, agent)
+    assert decided(api, code, as_role("operator"), "deny") == 204
+    assert by_code(api, agent, code).json()["code"] == "access_denied"
+    late = asked_code(api, agent)
+    assert decided(api, late, as_role("operator"), "approve") == 204
+    change(hub, update(DeviceCode).values(expires_ms=now_ms() - 1))
+    assert by_code(api, agent, late).json()["code"] == "expired_token"
+    assert count(hub, Agent) == 0
