@@ -59,8 +59,9 @@ class Front:
         assert agent.me.agents_url == self.agents_url
         return agent
 
-    def enforce(self) -> None:
-        self.hub.write(lambda session: session.execute(update(Tenant).values(enforces_mtls=True)))
+    def enforce(self, does_enforce: bool = True) -> None:
+        change = update(Tenant).values(enforces_mtls=does_enforce)
+        self.hub.write(lambda session: session.execute(change))
 
     def files(self, certificate: str, key: SimulatedAgent) -> tuple[str, str]:
         """Lay a certificate and its key down as `requests` wants them."""
@@ -177,6 +178,7 @@ def test_beats_without_the_right_certificate_are_refused_each_with_its_reason(
     front: Front,
 ) -> None:
     agent, other = front.enrol("agent"), front.enrol("other")
+    front.enforce(False)
     assert front.beat(agent, url=front.people_url) == (200, None)
     front.enforce()
     ours = authority.load(front.hub.state_dir, front.hub.keyring())
