@@ -32,6 +32,7 @@ async def heartbeat(
     if taken.refusal is not None:
         raise taken.refusal
     assert taken.response is not None
+    notices.beaten(hub, taken)
     for command in taken.moved:
         notices.moved(hub, command)
     return answer(taken.response)

@@ -10,7 +10,6 @@ Source: contract part 2; fault cases C (heartbeat rows).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -18,7 +17,7 @@ from sqlalchemy.orm import Session
 from hub.agents.models import Asset
 from hub.clock import now_ms
 from hub.errors import ForbiddenError, HubError
-from hub.heartbeat import certificates, command_progress, inventories
+from hub.heartbeat import certificates, command_progress, inventories, samples
 from hub.heartbeat.identification import Known, Shown, audit_refusal, identify
 from hub.heartbeat.models import Command, Enrolment
 from wire import bodies
@@ -38,6 +37,8 @@ class Taken:
     refusal: HubError | None = None
     moved: list[Command] = field(default_factory=list)
     is_replay: bool = False
+    presence: str | None = None
+    """As it was before."""
 
 
 class Beats:
@@ -84,13 +85,14 @@ class Beats:
         if is_replay:
             return Taken(known=known, response=response, moved=moved, is_replay=True)
         enrolment.beat_ms, enrolment.boot_id = now_ms(), beat.boot_id
-        self._keep_samples(session, known, beat)
+        presence = self._keep_samples(session, known, beat)
         wants = _inventory(session, known, enrolment, beat)
         offered = command_progress.offer(session, known)
         moved += [command for command in offered if command.offers == 1]
         return Taken(
             known=known,
             moved=moved,
+            presence=presence,
             response=msgspec.structs.replace(
                 response,
                 want_inventory=wants,
@@ -98,12 +100,12 @@ class Beats:
             ),
         )
 
-    def _keep_samples(self, session: Session, known: Known, beat: HeartbeatRequest) -> None:
+    def _keep_samples(self, session: Session, known: Known, beat: HeartbeatRequest) -> str:
         asset = session.get_one(Asset, known.asset_id)
         asset.seen_ms = now_ms()
         if beat.metrics:
-            newest: dict[str, Any] = msgspec.to_builtins(beat.metrics[-1])
-            asset.sample = newest
+            samples.keep(session, known, asset, beat.metrics)
+        return asset.presence
 
 
 def _note_boot(enrolment: Enrolment, beat: HeartbeatRequest) -> bool:

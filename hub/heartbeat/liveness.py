@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.agents.models import Agent
+from hub.agents.models import Agent, Asset
 from hub.clock import now_ms
 from hub.heartbeat.models import Enrolment
 
@@ -29,3 +29,18 @@ def is_beating(session: Session, asset_id: str) -> bool:
         .limit(1)
     )
     return found is not None
+
+
+def silent(session: Session) -> list[tuple[str, str]]:
+    """Return tenant and id of machines that are taken for online and have not beaten for long."""
+    rows = session.execute(
+        select(Asset.tenant_id, Asset.id)
+        .join(Agent, Agent.asset_id == Asset.id)
+        .join(Enrolment, Enrolment.agent_id == Agent.id)
+        .where(
+            Asset.presence == "online",
+            Agent.state == "active",
+            Enrolment.beat_ms < now_ms() - ALIVE_MS,
+        )
+    )
+    return [(tenant_id, asset_id) for tenant_id, asset_id in rows]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hub.agents.presence import Change
+from hub.clock import now_ms
 from hub.errors import HubError
 from hub.heartbeat import command_requests
 from hub.heartbeat.models import Command
@@ -18,6 +20,10 @@ from wire.link import PollNow
 
 if TYPE_CHECKING:
     from hub.assembly import Hub
+    from hub.heartbeat.beats import Taken
+
+BEAT = "beat"
+NO_BEAT = "no_beat"
 
 
 def moved(hub: Hub, command: Command) -> None:
@@ -25,6 +31,25 @@ def moved(hub: Hub, command: Command) -> None:
     view = msgspec.to_builtins(command_requests.view(command))
     for topic in (f"command:{command.id}", f"agent:{command.asset_id}", "commands"):
         hub.console.publish(command.tenant_id, topic, "command", view)
+
+
+def beaten(hub: Hub, taken: Taken) -> None:
+    """A beat is a sign of life of a machine that nobody believed to be there."""
+    known = taken.known
+    if known is None or taken.is_replay or taken.presence in ("online", "conflict"):
+        return
+    if hub.links.of(known.asset_id) is not None:
+        return  # its link tells
+    hub.presence.set(
+        Change(known.tenant_id, known.asset_id, "online", now_ms(), BEAT, known.address)
+    )
+
+
+def silent(hub: Hub, gone: list[tuple[str, str]]) -> None:
+    """Machines whose last sign was a beat, long ago, are offline unless they are linked."""
+    for tenant_id, asset_id in gone:
+        if hub.links.of(asset_id) is None:
+            hub.presence.set(Change(tenant_id, asset_id, "offline", now_ms(), NO_BEAT))
 
 
 async def wanted(hub: Hub, command: Command) -> None:

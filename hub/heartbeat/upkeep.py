@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import select
 
 from hub.errors import HubError
-from hub.heartbeat import artifacts, command_progress, notices
+from hub.heartbeat import artifacts, command_progress, liveness, notices
 from hub.operators.models import Tenant
 from wire.problem import Code
 
@@ -32,6 +32,7 @@ async def run(hub: Hub) -> None:
         try:
             await expire(hub)
             await cut_uncertified(hub)
+            notices.silent(hub, await hub.database.read(None, liveness.silent))
             if waited_s >= ARTIFACTS_EVERY_S:
                 await forget_artifacts(hub)
                 waited_s = 0.0
