@@ -52,5 +52,5 @@ def find(session: Session, client_ids: list[str]) -> list[Identity | None]:
         .join(Tenant, Tenant.id == Agent.tenant_id)
         .where(Agent.client_id.in_(set(client_ids)))
     )
-    found = {row[3]: Identity._make(row) for row in rows}
+    found = {row[3]: Identity._make((*row, False)) for row in rows}
     return [found.get(client_id) for client_id in client_ids]
