@@ -87,7 +87,7 @@ class Heartbeat:
         self._is_stopping = False
         self._wants_inventory = False
         self._newest: bytes | None = None
-        self._hub_offset_s = 0.0
+        self._hub_told: tuple[float, float] | None = None  # its clock, and ours when it said so
         self._errands = Errands(
             loop, caller, memory, keeper, self.hub_s, self._soon, self._rest, log
         )
@@ -124,7 +124,10 @@ class Heartbeat:
 
     def hub_s(self) -> float:
         """Return the hub's clock, seconds since the epoch, as well as it is known."""
-        return wall_ms() / 1000.0 + self._hub_offset_s
+        if self._hub_told is None:
+            return wall_ms() / 1000.0
+        hub_s, at_s = self._hub_told
+        return hub_s + self._loop.clock() - at_s
 
     def is_expired(self, moment: str) -> bool:
         """Has the hub's clock passed that moment?"""
@@ -273,7 +276,7 @@ class Heartbeat:
         self.condition.state = "up"
         self.condition.answered_s = self._loop.clock()
         self.condition.beats += 1
-        self._hub_offset_s = response.server_ts / 1000.0 - wall_ms() / 1000.0
+        self._hub_told = response.server_ts / 1000.0, self._loop.clock()
         self._newest = None
         self._errands.note_artifact()  # those that waited for the hub, or for an earlier agent
         self._due_in(self._pace.after_answer(response.next_interval_sec))

@@ -87,7 +87,14 @@ def _steps(scene: Scene, settings: Settings, address: ServerAddress) -> Iterator
 
 def _dialer(settings: Settings, address: ServerAddress) -> Dialer:
     ca_file = settings.transport.ca_file
-    tls = TlsSettings(Path(ca_file) if ca_file else None, settings.transport.skip_tls_verify)
+    known = settings.identity
+    shown = (known.certificate, known.key) if known is not None and known.mtls else None
+    tls = TlsSettings(
+        Path(ca_file) if ca_file else None,
+        settings.transport.skip_tls_verify,
+        ca_data=None if known is None else known.server_ca,
+        certificate=lambda: shown,
+    )
     return Dialer(address, tls, _proxies(settings), TIMEOUT_S)
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.doubles.desk import DeskDouble
 from tests.doubles.endpoint import Endpoint, endpoint
 from tests.doubles.http_hub import Enrolled, HttpHub, RefuseError
+from tests.doubles.proxy import AuthProxy
 from tests.doubles.sockets import Listener
 from wire import bodies, inventory, paths
 from wire.inventory import Inventory
@@ -145,6 +146,30 @@ def test_ca_that_is_none_believes_nobody() -> None:
     worker = HeartbeatWorker(desk, lambda _: None)
     worker.on_start(HeartbeatSpec(base_url="https://127.0.0.1:1", ca_data="no certificate"))
     assert desk.results == [Stopped(reason="tls")]
+
+
+@pytest.mark.parametrize("exempt", [False, True])
+def test_hub_is_reached_through_the_proxy_unless_it_is_exempt(tmp_path: Path, exempt: bool) -> None:
+    with HttpHub(tmp_path) as hub, AuthProxy() as proxy:
+        assert hub.authority is not None
+        spec = HeartbeatSpec(
+            base_url=hub.url,
+            ca_data=hub.authority.ca_file.read_text(),
+            proxies={"all": proxy.url, "no": "127.0.0.1" if exempt else "example.org"},
+        )
+        desk, worker = started(spec)
+        assert post(desk, worker).status == 401
+        assert bool(proxy.tunnels) is not exempt
+
+
+def test_proxy_that_wants_other_credentials_is_told(tmp_path: Path) -> None:
+    with HttpHub(tmp_path) as hub, AuthProxy() as proxy:
+        proxies = {"https": proxy.url_without_credentials}
+        spec = HeartbeatSpec(base_url=hub.url, ca_data=None, proxies=proxies)
+        desk, worker = started(spec)
+        answer = post(desk, worker)
+        assert isinstance(answer, HubSilence) and answer.reason == "proxy"
+        assert hub.requests == []
 
 
 def test_renewal_brings_a_new_key_with_its_certificate(tmp_path: Path) -> None:

@@ -300,6 +300,8 @@ def test_agent_with_a_broken_identity_exits_78_with_one_line(
         case "link":
             path.rename(tmp_path / "moved")
             path.symlink_to(tmp_path / "moved")
+        case _:
+            raise AssertionError(fault)
     asked = len(hub.requests)
     done = endpoint.command("run", "--config", str(endpoint.root / "config" / "agent-config.json"))
     assert done.returncode == 78
