@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from hub.assembly import Hub
 from hub.audit import service as audit
@@ -20,6 +21,11 @@ from hub.errors import ForbiddenError, HubError
 from hub.operators import credentials
 
 Caller = Principal
+# Documents what a route takes; `principal_of` reads it.
+Shown = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(auto_error=False, description="a session's or an API token's text")),
+]
 _SAFE = ("GET", "HEAD", "OPTIONS")
 PUBLIC = "public"
 
@@ -50,7 +56,7 @@ def may(action: str) -> Any:
     """Declare a route's action: the caller is authorized, or the request ends here."""
     assert action in ACTIONS, action
 
-    async def checked(request: Request) -> Principal:
+    async def checked(request: Request, _shown: Shown = None) -> Principal:
         principal = await principal_of(request)
         try:
             return authorize(principal, action)

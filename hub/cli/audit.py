@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
         return _told({str(chosen.file): _checked_file(chosen)})
     with options.opened(chosen) as hub:
         if chosen.word == "verify":
-            return _told(hub.database.read_now(None, lambda session: _verify_all(session, hub)))
+            return _told(hub.database.read_now(None, lambda session: verify_all(session, hub)))
         hub.database.read_now(None, lambda session: _export(session, hub, chosen))
     return exits.OK
 
@@ -61,7 +61,8 @@ def _checked_file(chosen: argparse.Namespace) -> Verdict:
         return exports.check(text, hub.keyring.signer.public_key())
 
 
-def _verify_all(session: Session, hub: Hub) -> dict[str, Verdict]:
+def verify_all(session: Session, hub: Hub) -> dict[str, Verdict]:
+    """Check every chain; returns a verdict for each tenant's name."""
     names = {tenant.id: tenant.name for tenant in session.scalars(select(Tenant))}
     chains = set(session.scalars(select(AuditHead.tenant_id)))
     chains |= set(session.scalars(select(AuditRow.tenant_id).distinct()))

@@ -15,6 +15,9 @@ WORDS = {
     "migrate": ("hub.cli.migrate", "bring the database to this release's schema"),
     "user": ("hub.cli.user", "users: add, list, set a password, disable"),
     "tenant": ("hub.cli.tenant", "tenants: add, list, disable"),
+    "doctor": ("hub.cli.doctor", "look at a hub and say what would mend it"),
+    "backup": ("hub.cli.backup", "save a hub while it runs"),
+    "restore": ("hub.cli.restore", "bring a saved hub back"),
     "audit": ("hub.cli.audit", "check the audit log, or write it out, signed"),
 }
 _CODES = {400: exits.USAGE, 404: exits.NOT_FOUND, 409: exits.REFUSED, 503: exits.UNAVAILABLE}

@@ -7,10 +7,11 @@ own structs; a route of an agent declares its action by `agent_may`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from hub.assembly import Hub
@@ -23,13 +24,18 @@ from wire.bodies import AnyBody, Body
 from wire.errors import WireError
 
 T = TypeVar("T")
+# Documents what a route takes; a client certificate instead of it is no matter of OpenAPI.
+Bearer = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(auto_error=False, scheme_name="Agent", description="service account")),
+]
 
 
 def agent_may(action: str) -> Any:
     """Declare a route of agents; the value is what the request shows, not checked yet."""
     assert action in ACTIONS, action
 
-    async def shown(request: Request) -> Shown:
+    async def shown(request: Request, _bearer: Bearer = None) -> Shown:
         return hub_of(request).showing.read(request.scope)
 
     shown.action = action  # type: ignore[attr-defined]

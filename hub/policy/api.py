@@ -24,8 +24,8 @@ class PolicyOut(BaseModel):
 
     version: int
     document: PolicyDocument
-    changed_at: str | None
-    changed_by: str | None
+    changed_at: str | None = None
+    changed_by: str | None = None
 
     @classmethod
     def of(cls, row: TenantPolicy | None) -> PolicyOut:

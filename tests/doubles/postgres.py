@@ -59,6 +59,10 @@ class PostgresServer:
         self.sql(f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE {template}")
         return self.url(name)
 
+    def create_again(self, url: str) -> None:
+        """Make a database of that URL, empty."""
+        self.sql(f"CREATE DATABASE {name_of(url)} OWNER {ROLE}")
+
     def drop(self, url: str) -> None:
         """Remove a database, whoever is connected."""
         self.sql(f"DROP DATABASE IF EXISTS {name_of(url)} WITH (FORCE)")

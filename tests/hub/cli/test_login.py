@@ -50,3 +50,55 @@ def test_a_refusal_keeps_nothing(
     assert code == exits.NOT_PERMITTED
     assert list(config_dir.iterdir()) == []
     assert "wrong name" in capsys.readouterr().err
+
+
+class DeviceFlow:
+    """A hub whose answers to a polling device are given one after the other."""
+
+    def __init__(self, *answers: dict | CliError) -> None:
+        self.answers = list(answers)
+        self.slept: list[float] = []
+
+    def post(self, path: str, body: dict) -> dict:
+        if path == "/api/v1/device/code":
+            return {
+                "device_code": "d",
+                "user_code": "BCDF-GHJK",
+                "verification_uri": f"{HUB}/device",
+                "expires_in": 900,
+                "interval": 5,
+            }
+        assert (path, body["device_code"]) == ("/api/v1/device/token", "d")
+        answer = self.answers.pop(0)
+        if isinstance(answer, CliError):
+            raise answer
+        return answer
+
+
+def refusal(reason: str, code: int = exits.USAGE) -> CliError:
+    return CliError(reason, code, reason=reason)
+
+
+GIVEN = {"access_token": "jls_y", "user": "ann", "expires_at": "2030", "token_type": "bearer"}
+
+
+def test_a_device_polls_as_slowly_as_it_is_told_until_it_is_approved(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hub = DeviceFlow(
+        refusal("authorization_pending"),
+        refusal("slow_down"),
+        CliError("gone", exits.UNAVAILABLE),
+        GIVEN,
+    )
+    made = login.by_device(hub, hub.slept.append)  # type: ignore[arg-type]
+    assert made["token"] == "jls_y"
+    assert hub.slept == [5.0, 5.0, 10.0, 10.0]
+    assert "BCDF-GHJK" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reason", ["access_denied", "expired_token", "invalid_grant"])
+def test_a_device_that_is_refused_gives_up(reason: str) -> None:
+    hub = DeviceFlow(refusal(reason))
+    with pytest.raises(CliError):
+        login.by_device(hub, hub.slept.append)  # type: ignore[arg-type]
