@@ -11,8 +11,7 @@ import pytest
 import requests
 
 from hub.authorize import Role
-from hub.cli import exits, login
-from hub.operators import commands
+from hub.cli import exits, login, tokens
 from hub.operators.models import Tenant
 from tests.doubles.hub_client import URL, HubClient
 from tests.hub.conftest import PASSWORD, Headers, People, sqlite_copy
@@ -45,20 +44,20 @@ def operator(
 def test_a_token_is_made_listed_and_revoked(
     api: HubClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert commands.run(["create", "ci", "--role", "auditor", "--quiet"]) == exits.OK
+    assert tokens.run(["create", "ci", "--role", "auditor", "--quiet"]) == exits.OK
     token = capsys.readouterr().out.strip()
     mine = {"Authorization": f"Bearer {token}"}
     assert api.get("/api/v1/me", headers=mine).json()["role"] == "auditor"
-    assert commands.run(["ls", "--json"]) == exits.OK
+    assert tokens.run(["ls", "--json"]) == exits.OK
     listed = json.loads(capsys.readouterr().out)
     made = next(one for one in listed if one["label"] == "ci")
-    assert commands.run(["revoke", made["id"]]) == exits.OK
+    assert tokens.run(["revoke", made["id"]]) == exits.OK
     assert api.get("/api/v1/me", headers=mine).status_code == 401
-    assert commands.run(["revoke", made["id"]]) == exits.NOT_FOUND
+    assert tokens.run(["revoke", made["id"]]) == exits.NOT_FOUND
 
 
 def test_a_role_above_ones_own_is_not_permitted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.run(["create", "x", "--role", "system_admin"]) == exits.NOT_PERMITTED
+    assert tokens.run(["create", "x", "--role", "system_admin"]) == exits.NOT_PERMITTED
     assert "role_too_high" in capsys.readouterr().err
 
 
@@ -71,8 +70,8 @@ def test_a_log_in_with_a_password_is_kept_and_used(
     people.user(acme, "ann", Role.OPERATOR)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
     monkeypatch.delenv("JACKLINE_TOKEN")
-    assert commands.run(["ls"]) == exits.NOT_PERMITTED
+    assert tokens.run(["ls"]) == exits.NOT_PERMITTED
     log_in = ["--hub", URL, "--user", "ann", "--password-stdin"]
     assert login.run(log_in) == exits.OK
-    assert commands.run(["ls", "-o", "json"]) == exits.OK
+    assert tokens.run(["ls", "-o", "json"]) == exits.OK
     assert json.loads(capsys.readouterr().out) == []
