@@ -35,9 +35,16 @@ class HubInside(HubProcess):
         self.prefix = network.prefix
 
     def request(
-        self, method: str, path: str, token: str | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        token: str | None = None,
+        body: Any = None,
+        key: str | None = None,
     ) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         told = {"method": method, "url": f"{self.url}{path}", "headers": headers, "body": body}
