@@ -21,6 +21,7 @@ from hub.agents.namespace import AgentNamespace
 from hub.agents.pings import Pings
 from hub.agents.presence import Presence
 from hub.audit import seals
+from hub.cron.service import Cron
 from hub.db.database import Database
 from hub.heartbeat import authority
 from hub.heartbeat import upkeep as heartbeat_upkeep
@@ -32,6 +33,7 @@ from hub.heartbeat.showing import Reader, read_proxy_secret
 from hub.jobs.queue import Jobs
 from hub.jobs.reconciliation import Reconciliation
 from hub.keyring import Keyring
+from hub.keys.service import Keys
 from hub.operators.doors import Doors
 from hub.operators.logins import Logins
 from hub.settings import HubSettings
@@ -89,6 +91,8 @@ class Hub:
             keyring, self.links, self.inbox, self.jobs, self.reconciliation, self.later
         )
         AdminEvents(self)
+        self.cron = Cron(self.admin)
+        self.keys = Keys(self.admin, self.jobs, self.inbox, self.reconciliation)
         self.shells = Sessions(self)
         ShellEvents(self)
         self.sockets = SocketServer(settings, [self.agents, self.console])
