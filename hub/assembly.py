@@ -13,6 +13,7 @@ from typing import Any
 from hub.admin.namespace import AdminEvents
 from hub.admin.service import Admin
 from hub.agents.admission import Admission
+from hub.agents.answers import Answers
 from hub.agents.clones import Clones
 from hub.agents.housekeeping import Housekeeping
 from hub.agents.inbox import Inbox
@@ -20,9 +21,10 @@ from hub.agents.links import Links
 from hub.agents.namespace import AgentNamespace
 from hub.agents.pings import Pings
 from hub.agents.presence import Presence
+from hub.agents.workers import WorkerEvents
 from hub.audit import seals
-from hub.cron.service import Cron
 from hub.db.database import Database
+from hub.files.namespace import FileEvents
 from hub.heartbeat import authority
 from hub.heartbeat import upkeep as heartbeat_upkeep
 from hub.heartbeat.addresses import Addresses
@@ -33,7 +35,6 @@ from hub.heartbeat.showing import Reader, read_proxy_secret
 from hub.jobs.queue import Jobs
 from hub.jobs.reconciliation import Reconciliation
 from hub.keyring import Keyring
-from hub.keys.service import Keys
 from hub.operators.doors import Doors
 from hub.operators.logins import Logins
 from hub.settings import HubSettings
@@ -91,10 +92,11 @@ class Hub:
             keyring, self.links, self.inbox, self.jobs, self.reconciliation, self.later
         )
         AdminEvents(self)
-        self.cron = Cron(self.admin)
-        self.keys = Keys(self.admin, self.jobs, self.inbox, self.reconciliation)
         self.shells = Sessions(self)
         ShellEvents(self)
+        self.answers = Answers(self.links)
+        WorkerEvents(self)
+        FileEvents(self)
         self.sockets = SocketServer(settings, [self.agents, self.console])
 
     def bound(self, port: int) -> None:

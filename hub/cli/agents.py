@@ -1,4 +1,4 @@
-"""Look at machines and decide about them: ls, show, approve, tag, revoke, resolve, rm.
+"""Look at machines and decide about them: ls, show, approve, tag, revoke, workers, resolve, rm.
 
 Rules: a machine is called by its id, its name or its client id; what cannot be taken back is asked
 about on a terminal, and needs `--yes` elsewhere.
@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from hub.cli import approvals, exits, output
-from hub.cli.client import Client, confirm, reporting
+from hub.cli import exits, output
+from hub.cli.client import Client, confirm, reporting, segment
 from hub.cli.machines import find
 from hub.errors import CliError
 
@@ -63,12 +63,26 @@ def _show(client: Client, options: argparse.Namespace) -> None:
 
 
 def _approve(client: Client, options: argparse.Namespace) -> None:
-    if approvals.is_code(options.agent):
-        approvals.approve_code(client, options.agent, is_sure=options.yes)
-    else:
-        asset_id = find(client, options.agent)
-        approvals.approve_machine(client, asset_id, is_sure=options.yes)
+    asset_id = find(client, options.agent)
+    client.post(f"{PATH}/{asset_id}/approve")
     output.note(f"{options.agent} is let in")
+
+
+def _workers(client: Client, options: argparse.Namespace) -> None:
+    path = f"{PATH}/{find(client, options.agent)}/workers"
+    if options.restart is not None:
+        client.post(f"{path}/{segment(options.restart)}/restart")
+        output.note(f"{options.restart} is restarted")
+        return
+    rows = client.get(path)["items"]
+    if output.wants_json(options):
+        output.print_json(rows)
+        return
+    keys = ("id", "kind", "state", "pid", "job", "memory_bytes", "uptime_s")
+    output.print_table(
+        ("ID", "KIND", "STATE", "PID", "JOB", "MEMORY", "UP"),
+        ([row[key] for key in keys] for row in rows),
+    )
 
 
 def _resolve(client: Client, options: argparse.Namespace) -> None:
@@ -129,15 +143,13 @@ def _options(argv: list[str]) -> argparse.Namespace:
     ls.add_argument("--limit", type=int, default=1000, metavar="N", help="default: 1000")
     output.add_format(ls)
     _word(words, "show", _show, "show one, with its link")
-    pending = words.add_parser("pending", help="those that wait, with address and key")
-    pending.set_defaults(job=approvals.show_pending)
-    output.add_format(pending)
-    approve = _word(words, "approve", _approve, "let one in that waits, or that shows a code")
-    approve.add_argument("--yes", action="store_true", help="do not ask")
+    _word(words, "approve", _approve, "let one in that waits")
     tag = _word(words, "tag", _tag, "add tags, and take them off")
     tag.add_argument("tags", nargs="*", metavar="TAG")
     tag.add_argument("--remove", action="append", default=[], metavar="TAG", help="take one off")
     _word(words, "resolve", _resolve, "end an identity conflict")
+    workers = _word(words, "workers", _workers, "list its workers, restart one")
+    workers.add_argument("--restart", metavar="ID", help="restart this one")
     for name, job, about in (
         ("revoke", _revoke, "end its credential and cut its link"),
         ("rm", _rm, "forget it"),

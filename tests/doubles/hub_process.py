@@ -11,7 +11,6 @@ import json
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -49,7 +48,6 @@ class HubProcess:
         self.env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(env or {})}
         if database_url is not None:
             self.env["JACKLINE_HUB_DATABASE_URL"] = database_url
-        self.context: ssl.SSLContext | None = None  # how https is judged
         self.prefix: list[str] = []  # argv that starts it, e.g. in a network of its own
         self.process: subprocess.Popen[bytes] | None = None
         self.command(
@@ -188,7 +186,7 @@ class HubProcess:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=DEADLINE_S, context=self.context) as reply:
+            with urllib.request.urlopen(request, timeout=DEADLINE_S) as reply:
                 return reply.status, _body(reply)
         except urllib.error.HTTPError as error:
             with error:
@@ -244,6 +242,6 @@ def free_port() -> int:
 
 def _body(reply: Any) -> Any:
     data = reply.read()
-    if "json" in reply.headers.get("Content-Type", ""):
+    if data and "json" in reply.headers.get("Content-Type", ""):
         return json.loads(data)
     return data.decode(errors="replace")

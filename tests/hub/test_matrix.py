@@ -43,16 +43,13 @@ NOBODY = "0190aaaa-0000-7000-8000-000000000000"
 QUERIES = {
     paths.ARTIFACTS: {paths.QUERY_COMMAND_ID: NOBODY, paths.QUERY_NAME: "x"},
     "/api/v1/agents/{asset_id}/inventory/difference": {"before": NOBODY},
+    "/api/v1/agents/{asset_id}/files": {"path": "/"},
 }
 HEADERS = {
     paths.ARTIFACTS: {"Content-Digest": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"}
 }
 BODIES = {
     "/api/v1/agents/{asset_id}/admin": {"command": "true"},
-    "/api/v1/agents/{asset_id}/cron": {"text": ""},
-    "/api/v1/agents/{asset_id}/cron/diff": {"text": ""},
-    "/api/v1/agents/{asset_id}/keys/preview": {"user": "octocat"},
-    "/api/v1/agents/{asset_id}/keys/sync": {"user": "octocat"},
     "/api/v1/agents/{asset_id}/tags": {"tags": []},
 }
 FORMS = {
@@ -77,7 +74,6 @@ TABLES = {
 TABLES_BY_PATH = {
     "/api/v1/tokens/{token_id}": "logins",
     "/api/v1/enrolment/tokens/{token_id}": "enrolment_tokens",
-    "/api/v1/agents/{asset_id}/cron/history/{version_id}": "crontabs",
     "/enrolment/tokens/{token_id}/arrived": "enrolment_tokens",
     "/enrolment/tokens/{token_id}/revoke": "enrolment_tokens",
 }

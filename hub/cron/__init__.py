@@ -1,1 +1,0 @@
-"""Crontabs of machines: read, compared, replaced, their history, undone."""

@@ -1,1 +1,0 @@
-"""Key sync: whose keys, what would change, and the order to change it."""
