@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.connect_auth import ServerAddress
 from agent.errors import LinkError
@@ -29,18 +30,26 @@ NOTSENT_LOWAT = 16 * 1024
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
+class OwnTls(NamedTuple):
+    """What we show of ourselves, and whose word we take for the other side."""
+
+    certificate: str
+    key: str
+    authority: str
+
+
 @dataclass(frozen=True)
 class TlsSettings:
     """How certificates are judged: the system's authorities, those given instead, or not at all.
 
-    `ca_file` goes before `ca_data` (PEM). `certificate` gives our own with its key (PEM), where one
-    is to be shown; it is asked for each connection.
+    `ca_file` goes before `ca_data` (PEM). `own` is asked for each connection: certificate and key
+    that are to be shown, and the authority that is believed beside the others then; all PEM.
     """
 
     ca_file: Path | None = None
     skip_verify: bool = False
     ca_data: str | None = None
-    certificate: Callable[[], tuple[str, str] | None] | None = None
+    own: Callable[[], OwnTls | None] | None = None
 
 
 class Dialer:
@@ -236,11 +245,13 @@ def _context(tls: TlsSettings) -> ssl.SSLContext:
 
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    own = tls.certificate() if tls.certificate is not None else None
+    own = tls.own() if tls.own is not None else None
     if own is not None:
         from workers.client_tls import load_client  # only who must show one needs it
 
-        load_client(context, *own)
+        load_client(context, own.certificate, own.key)
+        if not tls.skip_verify:
+            context.load_verify_locations(cadata=own.authority)
     return context
 
 

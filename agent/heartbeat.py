@@ -141,10 +141,6 @@ class Heartbeat:
         """Who this machine is now."""
         return self._keeper.identity
 
-    def certificate(self) -> tuple[str, str] | None:
-        """Return what the live link shows of us, where it must; from any thread."""
-        return self._keeper.certificate()
-
     @property
     def interval_s(self) -> float:
         """The hub's interval."""

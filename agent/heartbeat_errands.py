@@ -68,7 +68,7 @@ class Errands:
         if self._has_artifact:
             self._memory.try_(lambda store: store.artifact(), self._upload)
         elif self._is_renewal_due():
-            self._renew_after_s = self._loop.clock() + RENEW_RETRY_S
+            self._renew_after_s = self._loop.clock() + self._patience_s()
             self._caller.renew(self._on_renewed)
         else:
             return False
@@ -106,12 +106,24 @@ class Errands:
     def _is_renewal_due(self) -> bool:
         if self._loop.clock() < self._renew_after_s:
             return False
+        begins, ends = self._life()
+        return self._hub_s() >= begins + (ends - begins) * limits.RENEW_AFTER
+
+    def _life(self) -> tuple[float, float]:
+        """From when to when the certificate is good; what nobody can read is long over."""
         known = self._keeper.identity
         try:
-            begins, ends = bodies.wall_s(known.not_before), bodies.wall_s(known.not_after)
+            return bodies.wall_s(known.not_before), bodies.wall_s(known.not_after)
         except ValueError:
-            return True
-        return self._hub_s() >= begins + (ends - begins) * limits.RENEW_AFTER
+            return 0.0, 0.0
+
+    def _patience_s(self) -> float:
+        """How long to rest after a renewal, good or not: of a short life less.
+
+        A hub dates its certificates back a little: one of minutes seems to be old at once.
+        """
+        begins, ends = self._life()
+        return min(RENEW_RETRY_S, (ends - begins) / 20.0)
 
     def _on_renewed(self, outcome: Outcome) -> None:
         if isinstance(outcome, Renewed):

@@ -91,6 +91,7 @@ def _spec(agent: Agent, known: Identity) -> HeartbeatSpec:
         certificate=known.certificate if known.mtls else None,
         key=known.key if known.mtls else None,
         ca_data=_ca_data(transport.ca_file) or known.server_ca,
+        also_ca=known.own_ca,
         skip_verify=transport.skip_tls_verify,
         proxies=dict(agent.settings.proxies),
     )

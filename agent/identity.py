@@ -56,6 +56,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (self.service_account_token, self.auth_token)
 
     @property
+    def own_ca(self) -> str | None:
+        """The hub's own authority, to be believed where the certificate is shown: it made both."""
+        return self.ca_chain if self.mtls else None
+
+    @property
     def http_url(self) -> str:
         """Where beats go now."""
         return (self.agents_url or self.hub_url) if self.mtls else self.hub_url

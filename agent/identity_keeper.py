@@ -46,8 +46,3 @@ class IdentityKeeper:
                 tell(before, changed)
 
         self._disk.submit(lambda: identity.write(self._state_dir, changed), written)
-
-    def certificate(self) -> tuple[str, str] | None:
-        """Return certificate and key (PEM) where they are to be shown; from any thread."""
-        known = self.identity
-        return (known.certificate, known.key) if known.mtls else None

@@ -23,6 +23,7 @@ from wire.reasons import Reason
 from workers.loop import Timer
 
 if TYPE_CHECKING:
+    from agent.dial import OwnTls
     from agent.main import Agent
 
 
@@ -86,6 +87,16 @@ class LinkEvents:
             self._silence = None
 
 
+def _own_tls(agent: Agent) -> OwnTls | None:
+    """Return what is shown of us now; called by the link's thread."""
+    from agent.dial import OwnTls  # with the link's other imports
+
+    known = None if agent.heartbeat is None else agent.heartbeat.identity
+    if known is None or not known.mtls:
+        return None
+    return OwnTls(known.certificate, known.key, known.ca_chain)
+
+
 def make_link(agent: Agent, features: tuple[str, ...], boot_id: Callable[[], str]) -> LiveLink:
     """Return the agent's link, not yet started."""
     from agent.dial import TlsSettings  # with the link's other imports
@@ -113,7 +124,7 @@ def make_link(agent: Agent, features: tuple[str, ...], boot_id: Callable[[], str
                 ca_file=None if transport.ca_file is None else Path(transport.ca_file),
                 skip_verify=transport.skip_tls_verify,
                 ca_data=None if settings.identity is None else settings.identity.server_ca,
-                certificate=None if agent.heartbeat is None else agent.heartbeat.certificate,
+                own=lambda: _own_tls(agent),
             ),
             proxies=from_environment(environ),
             heartbeat_s=settings.heartbeat_interval_s,

@@ -20,9 +20,11 @@ from hub.assembly import Hub
 from hub.audit import api as audit_api
 from hub.borders import Borders
 from hub.console import routes as console
+from hub.cron import api as cron_api
 from hub.files import api as files_api
 from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
 from hub.jobs import api as jobs_api
+from hub.keys import api as keys_api
 from hub.operators import (
     account_api,
     device_api,
@@ -83,6 +85,8 @@ def routers() -> list[APIRouter]:
         jobs_api.router,
         admin_api.router,
         policy_api.router,
+        cron_api.router,
+        keys_api.router,
         agents_api.router,
         telemetry_api.router,
         shell_api.router,

@@ -23,6 +23,7 @@ from hub.agents.pings import Pings
 from hub.agents.presence import Presence
 from hub.agents.workers import WorkerEvents
 from hub.audit import seals
+from hub.cron.service import Cron
 from hub.db.database import Database
 from hub.files.namespace import FileEvents
 from hub.heartbeat import authority
@@ -35,6 +36,7 @@ from hub.heartbeat.showing import Reader, read_proxy_secret
 from hub.jobs.queue import Jobs
 from hub.jobs.reconciliation import Reconciliation
 from hub.keyring import Keyring
+from hub.keys.service import Keys
 from hub.operators.doors import Doors
 from hub.operators.logins import Logins
 from hub.settings import HubSettings
@@ -92,6 +94,8 @@ class Hub:
             keyring, self.links, self.inbox, self.jobs, self.reconciliation, self.later
         )
         AdminEvents(self)
+        self.cron = Cron(self.admin)
+        self.keys = Keys(self.admin, self.jobs, self.inbox, self.reconciliation)
         self.shells = Sessions(self)
         ShellEvents(self)
         self.answers = Answers(self.links)

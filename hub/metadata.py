@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hub.agents import models as agents
 from hub.audit import models as audit
+from hub.cron import models as cron
 from hub.db.tables import Table
 from hub.heartbeat import models as heartbeat
 from hub.jobs import models as jobs
@@ -15,5 +16,5 @@ from hub.policy import models as policy
 from hub.shell import models as shell
 from hub.telemetry import models as telemetry
 
-FAMILIES = (agents, audit, heartbeat, jobs, operators, policy, shell, telemetry)
+FAMILIES = (agents, audit, cron, heartbeat, jobs, operators, policy, shell, telemetry)
 METADATA = Table.metadata

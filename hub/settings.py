@@ -56,6 +56,8 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How fast links are admitted; who is over it is told when to come back."""
     ping_interval_s: Annotated[float, Meta(gt=0)] = 25.0
     """Engine.IO's ping; the other side is gone after it and 20 s more."""
+    keys_base_url: str = "https://github.com"
+    """Where the hub gets `<user>.keys` for a preview; a machine has its own `keys.baseUrl`."""
     telemetry_raw_hours: Annotated[int, Meta(gt=0)] = 48
     telemetry_rollup_days: Annotated[int, Meta(gt=0)] = 30
     presence_days: Annotated[int, Meta(gt=0)] = 90

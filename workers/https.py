@@ -33,11 +33,13 @@ class Access:
     """How the hub is reached and how we show who we are.
 
     `proxies` has the keys http, https, all and no, as the environment gives them. `ca_data`: the
-    only certificates that are believed, PEM; None: the system's. Certificate and key go together.
+    only certificates that are believed, PEM; None: the system's. `also_ca`: believed beside them.
+    Certificate and key go together.
     """
 
     base_url: str
     ca_data: str | None = None
+    also_ca: str | None = None
     skip_verify: bool = False
     certificate: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
@@ -196,6 +198,8 @@ def _context(access: Access) -> ssl.SSLContext:
     try:
         context = _verifying(access)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if access.also_ca is not None and not access.skip_verify:
+            context.load_verify_locations(cadata=access.also_ca)
         if access.certificate and access.key:
             load_client(context, access.certificate, access.key)
     except (OSError, ssl.SSLError) as e:

@@ -15,7 +15,8 @@ class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="m", omit_defau
 class HeartbeatSpec(_Mail, tag="heartbeat", frozen=True, kw_only=True):
     """Call one hub, with one credential: bearer token, or certificate and key (PEM).
 
-    `ca_data`: the only certificates to believe, PEM. `proxies` as the environment gives them.
+    `ca_data`: the only certificates to believe, PEM, and `also_ca` beside them. `proxies` as the
+    environment gives them.
     """
 
     base_url: str
@@ -23,6 +24,7 @@ class HeartbeatSpec(_Mail, tag="heartbeat", frozen=True, kw_only=True):
     certificate: str | None = None
     key: str | None = None
     ca_data: str | None = None
+    also_ca: str | None = None
     skip_verify: bool = False
     proxies: dict[str, str] = {}
 

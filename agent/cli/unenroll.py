@@ -51,6 +51,7 @@ def _give_back(known: Identity, insecure: bool) -> None:
     access = Access(
         base_url=known.http_url,
         ca_data=known.server_ca,
+        also_ca=known.own_ca,
         skip_verify=insecure,
         certificate=known.certificate if known.mtls else None,
         key=known.key if known.mtls else None,

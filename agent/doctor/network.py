@@ -21,7 +21,7 @@ from typing import Any
 from agent import connect_auth, proxies
 from agent.config import Settings
 from agent.connect_auth import NAMESPACE, ServerAddress
-from agent.dial import Dialer, TlsSettings
+from agent.dial import Dialer, OwnTls, TlsSettings
 from agent.doctor.finding import Finding, Scene
 from agent.errors import DoctorError, LinkError
 
@@ -88,12 +88,13 @@ def _steps(scene: Scene, settings: Settings, address: ServerAddress) -> Iterator
 def _dialer(settings: Settings, address: ServerAddress) -> Dialer:
     ca_file = settings.transport.ca_file
     known = settings.identity
-    shown = (known.certificate, known.key) if known is not None and known.mtls else None
+    is_shown = known is not None and known.mtls
+    own = OwnTls(known.certificate, known.key, known.ca_chain) if known and is_shown else None
     tls = TlsSettings(
         Path(ca_file) if ca_file else None,
         settings.transport.skip_tls_verify,
         ca_data=None if known is None else known.server_ca,
-        certificate=lambda: shown,
+        own=lambda: own,
     )
     return Dialer(address, tls, _proxies(settings), TIMEOUT_S)
 

@@ -2,8 +2,8 @@
 
 Rules: on the loop; changes gather and are written together, the newest of each machine last; the
 console hears of them at once. What a hub that was killed left `online` is `stale` until its agent
-is back, and `offline` when it is not within GRACE_S. A beat on the heartbeat link counts as a sign
-of life for a machine without a live link: `beat`.
+is back, and `offline` when it is not within GRACE_S. What the heartbeat link tells of a machine
+without a live link comes in by `set`.
 
 Source: contract 1.9; product "Agents".
 """

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from hub.cli import exits, output
+from hub.cli import approvals, exits, output
 from hub.cli.client import Client, confirm, reporting, segment
 from hub.cli.machines import find
 from hub.errors import CliError
@@ -63,8 +63,11 @@ def _show(client: Client, options: argparse.Namespace) -> None:
 
 
 def _approve(client: Client, options: argparse.Namespace) -> None:
-    asset_id = find(client, options.agent)
-    client.post(f"{PATH}/{asset_id}/approve")
+    if approvals.is_code(options.agent):
+        approvals.approve_code(client, options.agent, is_sure=options.yes)
+    else:
+        asset_id = find(client, options.agent)
+        approvals.approve_machine(client, asset_id, is_sure=options.yes)
     output.note(f"{options.agent} is let in")
 
 
@@ -143,7 +146,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
     ls.add_argument("--limit", type=int, default=1000, metavar="N", help="default: 1000")
     output.add_format(ls)
     _word(words, "show", _show, "show one, with its link")
-    _word(words, "approve", _approve, "let one in that waits")
+    pending = words.add_parser("pending", help="those that wait, with address and key")
+    pending.set_defaults(job=approvals.show_pending)
+    output.add_format(pending)
+    approve = _word(words, "approve", _approve, "let one in that waits, or that shows a code")
+    approve.add_argument("--yes", action="store_true", help="do not ask")
     tag = _word(words, "tag", _tag, "add tags, and take them off")
     tag.add_argument("tags", nargs="*", metavar="TAG")
     tag.add_argument("--remove", action="append", default=[], metavar="TAG", help="take one off")

@@ -67,7 +67,8 @@ def _run(client: Client, chosen: argparse.Namespace) -> int:
 
     def one(target: Target) -> Outcome:
         mine = Client.from_login() if is_bulk else client
-        asked = body | {"asset_id": target.asset_id, "idempotency_key": key}
+        own_key = f"{key}.{target.asset_id}" if is_bulk else key
+        asked = body | {"asset_id": target.asset_id, "idempotency_key": own_key}
         return _asked(mine, target, asked, chosen.timeout if waits else None)
 
     plan = Plan(waves(len(targets), chosen.waves), chosen.concurrency, chosen.max_failures)

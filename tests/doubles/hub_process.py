@@ -11,6 +11,7 @@ import json
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ class HubProcess:
         self.env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(env or {})}
         if database_url is not None:
             self.env["JACKLINE_HUB_DATABASE_URL"] = database_url
+        self.context: ssl.SSLContext | None = None  # how https is judged
         self.prefix: list[str] = []  # argv that starts it, e.g. in a network of its own
         self.process: subprocess.Popen[bytes] | None = None
         self.command(
@@ -186,7 +188,7 @@ class HubProcess:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=DEADLINE_S) as reply:
+            with urllib.request.urlopen(request, timeout=DEADLINE_S, context=self.context) as reply:
                 return reply.status, _body(reply)
         except urllib.error.HTTPError as error:
             with error:

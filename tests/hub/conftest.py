@@ -19,6 +19,7 @@ from tests.doubles.hub_client import HubClient
 from tests.doubles.postgres import PostgresServer, name_of
 
 PASSWORD = "correct horse battery"
+NO_KEYS = "http://127.0.0.1:1"  # nobody listens there, and no test asks anybody else
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +103,7 @@ def state_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def hub(database: Database, state_dir: Path) -> Hub:
     """The services of a hub over an empty database; nothing of it runs yet."""
-    found = settings.load(state_dir, {"database_url": database.url}, {})
+    found = settings.load(state_dir, {"database_url": database.url, "keys_base_url": NO_KEYS}, {})
     return Hub(found, keyring.create(state_dir), database)
 
 

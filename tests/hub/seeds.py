@@ -20,6 +20,7 @@ VALUES: dict[str, Any] = {
     "logins.kind": "token",
     "logins.role": "auditor",
     "jobs.kind": "admin",
+    "crontabs.origin": "seen",
     "jobs.state": "queued",
     "jobs.when_offline": "queue",
     "agents.state": "active",

@@ -50,6 +50,10 @@ HEADERS = {
 }
 BODIES = {
     "/api/v1/agents/{asset_id}/admin": {"command": "true"},
+    "/api/v1/agents/{asset_id}/cron": {"text": ""},
+    "/api/v1/agents/{asset_id}/cron/diff": {"text": ""},
+    "/api/v1/agents/{asset_id}/keys/preview": {"user": "octocat"},
+    "/api/v1/agents/{asset_id}/keys/sync": {"user": "octocat"},
     "/api/v1/agents/{asset_id}/tags": {"tags": []},
 }
 FORMS = {
@@ -74,6 +78,7 @@ TABLES = {
 TABLES_BY_PATH = {
     "/api/v1/tokens/{token_id}": "logins",
     "/api/v1/enrolment/tokens/{token_id}": "enrolment_tokens",
+    "/api/v1/agents/{asset_id}/cron/history/{version_id}": "crontabs",
     "/enrolment/tokens/{token_id}/arrived": "enrolment_tokens",
     "/enrolment/tokens/{token_id}/revoke": "enrolment_tokens",
 }

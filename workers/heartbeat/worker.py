@@ -62,6 +62,7 @@ class HeartbeatWorker(StreamlessWorker):
                 Access(
                     base_url=spec.base_url,
                     ca_data=spec.ca_data,
+                    also_ca=spec.also_ca,
                     skip_verify=spec.skip_verify,
                     certificate=spec.certificate,
                     key=spec.key,

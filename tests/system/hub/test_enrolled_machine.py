@@ -15,7 +15,8 @@ from hub.authorize import Role
 from tests.doubles.cutting_proxy import CuttingProxy
 from tests.doubles.enrolled import EnrolledAgent
 from tests.doubles.hub_inside import HubInside
-from tests.doubles.hub_process import HubProcess, running_hub
+from tests.doubles.hub_process import HubProcess, free_port, running_hub
+from tests.doubles.hub_tls import TlsHub
 from tests.doubles.network import Network
 
 FINAL = ("completed", "failed")
@@ -192,6 +193,55 @@ def test_hub_that_is_killed_loses_no_result(hub: HubProcess) -> None:
         hub.start()
         told = ended(hub, who, command, timeout_s=150)
         assert told["state"] == "completed", told
+
+
+def test_one_paste_pins_the_hub_for_heartbeat_link_and_doctor() -> None:
+    """The hub's authority is its own: nobody on this machine vouches for it but the token."""
+    hub = TlsHub()
+    try:
+        hub.start()
+        agent = EnrolledAgent(token_of(hub), "--profile", "full")
+        try:
+            agent.start()
+            agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up")
+            assert agent.identity["server_ca"].startswith("-----BEGIN CERTIFICATE")
+            told = json.loads(agent.command("doctor", "--json").stdout)
+            assert "the certificate is good" in str(told)
+        finally:
+            agent.close()
+    finally:
+        hub.close()
+
+
+def test_enforced_certificates_move_heartbeat_and_link_by_themselves() -> None:
+    """Under a load of commands, through two renewals: nothing is dropped, nobody enrols again."""
+    env = {
+        "JACKLINE_HUB_AGENTS_PORT": str(free_port()),
+        "JACKLINE_HUB_HEARTBEAT_INTERVAL_S": "1",
+        "JACKLINE_HUB_CERTIFICATE_HOURS": "0.01",
+    }
+    with running_hub(env=env) as hub:
+        who = hub.token()
+        with enrolled(hub, "--profile", "operator") as agent:
+            agent.start()
+            agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up")
+            first = agent.identity
+            tenant = hub.get("/api/v1/me", who)[1]["tenant_id"]
+            path = f"/api/v1/tenants/{tenant}"
+            assert hub.request("PATCH", path, who, {"enforces_mtls": True})[0] == 200
+            agent.until(lambda: agent.heartbeat["mtls"] and agent.heartbeat["state"] == "up")
+            agent.until(lambda: agent.link == "up", timeout_s=60)
+            seen = {agent.identity["certificate"]}
+            while len(seen) < 3:
+                succeeded(ended(hub, who, order(hub, who, agent)))
+                seen.add(agent.identity["certificate"])
+            second = agent.identity
+            assert second["agent_id"] == first["agent_id"] and second["mtls"]
+            assert second["key"] != first["key"]
+            agent.terminate()
+            agent.start()
+            agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up")
+            assert agent.command("unenroll").returncode == 0
 
 
 def test_hub_killed_between_burn_and_reply_gives_the_same_identity_again(hub: HubProcess) -> None:

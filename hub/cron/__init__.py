@@ -1,0 +1,1 @@
+"""Crontabs of machines: read, compared, replaced, their history, undone."""

@@ -1,0 +1,1 @@
+"""Key sync: whose keys, what would change, and the order to change it."""
