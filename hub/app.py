@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from sqlalchemy import text
 
-from hub import listeners, problems
+from hub import listeners, metrics, problems, trespass
 from hub.admin import api as admin_api
 from hub.agents import api as agents_api
 from hub.agents import workers_api
@@ -23,8 +23,10 @@ from hub.console import routes as console
 from hub.cron import api as cron_api
 from hub.files import api as files_api
 from hub.heartbeat import api_approval, api_beats, api_commands, api_enrolment
+from hub.idempotency.middleware import Idempotency
 from hub.jobs import api as jobs_api
 from hub.keys import api as keys_api
+from hub.metrics import Metrics
 from hub.operators import (
     account_api,
     device_api,
@@ -69,6 +71,9 @@ def build(hub: Hub) -> FastAPI:
     console.install(app)
     guard = SocketApp(hub.sockets, lambda: hub.origins, hub.admission.has_signature)
     app.mount("/socket.io", guard)
+    trespass.install(app)
+    app.add_middleware(Idempotency, hub=hub, routers=routers())
+    app.add_middleware(Metrics)
     app.add_middleware(Borders, names=hub.addresses.names, bound=hub.settings.host)
     return app
 
@@ -77,6 +82,7 @@ def routers() -> list[APIRouter]:
     """Return every family's routes."""
     return [
         router,
+        metrics.router,
         *PEOPLE,
         api_enrolment.router,
         api_approval.router,

@@ -10,11 +10,12 @@ from hub.audit import models as audit
 from hub.cron import models as cron
 from hub.db.tables import Table
 from hub.heartbeat import models as heartbeat
+from hub.idempotency import models as idempotency
 from hub.jobs import models as jobs
 from hub.operators import models as operators
 from hub.policy import models as policy
 from hub.shell import models as shell
 from hub.telemetry import models as telemetry
 
-FAMILIES = (agents, audit, cron, heartbeat, jobs, operators, policy, shell, telemetry)
+FAMILIES = (agents, audit, cron, heartbeat, idempotency, jobs, operators, policy, shell, telemetry)
 METADATA = Table.metadata

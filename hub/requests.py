@@ -49,7 +49,9 @@ async def principal_of(request: Request) -> Principal | None:
             return None
         if request.method not in _SAFE:
             check_origin(hub, request)
-    return await hub.database.read(None, credentials.find_principal, text, address_of(request))
+    found = await hub.database.read(None, credentials.find_principal, text, address_of(request))
+    request.state.principal = found
+    return found
 
 
 def may(action: str) -> Any:
