@@ -87,6 +87,9 @@ def load(
         PolicyError: with every fault; print them and exit 78.
     """
     document = policy_file.read(policy_file_path)
+    faults = [] if tenant is None else policy_file.check(tenant)
+    if faults:
+        raise PolicyError(faults)
     return Policy(
         sections,
         document,

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from agent import config, configfile, dirs, exits, identity
 from agent.cli import output
@@ -28,9 +28,10 @@ from wire.enrolment import (
     Profile,
 )
 from wire.errors import WireError
-from workers import certificates
+from workers import certificates, policy_file
 from workers.errors import CertificateError
 from workers.https import Access
+from workers.policy import tenant_document
 
 STDIN_BYTES = 8192
 
@@ -202,7 +203,7 @@ class _Enrolment:
             not_before=good.not_before,
             not_after=good.not_after,
             server_ca=access.ca_data,
-            policy=given.policy,
+            policy=_usable(given.policy),
         )
 
     def _scrub(self) -> None:
@@ -243,6 +244,15 @@ class _Enrolment:
         )
         if given.state == "pending":
             output.note("somebody must approve this machine at the hub before it is listened to")
+
+
+def _usable(said: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the tenant's policy where it can be understood; else the first beat brings another."""
+    document = tenant_document(said)
+    faults = [] if document is None else policy_file.check(document)
+    for fault in faults:
+        output.note(f"warning: the tenant's policy is not used: {fault}")
+    return None if faults else said
 
 
 def _show_code(code: DeviceCodeResponse, thumbprint: str) -> None:

@@ -113,6 +113,7 @@ def _load(options: argparse.Namespace) -> Policy:
             named or settings.policy_file,
             state_dir=settings.dirs.state,
             origins=settings.origins,
+            tenant=policy.tenant_document(settings.identity.policy if settings.identity else None),
         )
     if named is not None and report.config_file is None:
         return policy.load(Sections(), named, state_dir=dirs.find().state)

@@ -268,6 +268,7 @@ def test_sample_that_went_out_live_rides_the_next_beat_and_is_not_kept(
     assert "metrics" not in parts.beat
 
 
+@pytest.mark.family("enrolment")
 def test_day_without_a_hub_loses_no_result_and_keeps_the_newest_samples(tmp_path: Path) -> None:
     """24 hours, a sample a minute: few tries, and all is there afterwards."""
     parts = HeartbeatParts(tmp_path, pace=Pace(random.Random(1).uniform))

@@ -329,6 +329,8 @@ def test_tenant_s_policy_narrows_at_once_and_after_a_restart(
     agent.start()
     agent.until(sides)
     assert sides() == {"this machine", "the tenant"}
+    shown = json.loads(agent.command("policy", "show", "--json").stdout)
+    assert {row["side"] for row in shown["keys"]} == {"this machine", "the tenant"}
 
 
 def test_identity_and_bearer_are_in_no_log_no_argument_and_no_environment(

@@ -91,6 +91,7 @@ def test_open_link_makes_delivery_immediate(hub: HubProcess) -> None:
         assert status == 200 and json.loads(found)["os"]["name"]
 
 
+@pytest.mark.family("enrolment")
 def test_blocked_link_leaves_the_heartbeat_and_commands_still_work() -> None:
     """A firewall drops what starts like the live link; `status` says what is left."""
     with Network() as network:
@@ -182,6 +183,7 @@ def test_revoked_machine_is_told_and_asks_seldom(hub: HubProcess) -> None:
         assert agent.command("unenroll").returncode == 0
 
 
+@pytest.mark.family("enrolment")
 def test_hub_that_is_killed_loses_no_result(hub: HubProcess) -> None:
     who = hub.token()
     with enrolled(hub, "--profile", "operator") as agent:
@@ -213,6 +215,7 @@ def test_one_paste_pins_the_hub_for_heartbeat_link_and_doctor() -> None:
         hub.close()
 
 
+@pytest.mark.family("enrolment")
 def test_enforced_certificates_move_heartbeat_and_link_by_themselves() -> None:
     """Under a load of commands, through two renewals: nothing is dropped, nobody enrols again."""
     env = {

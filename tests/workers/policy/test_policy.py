@@ -11,9 +11,12 @@ from workers.policy import (
     KILL_SWITCH,
     AdminSection,
     DirBrowseSection,
+    Document,
     Policy,
+    PolicyError,
     Sections,
     load,
+    tenant_document,
 )
 from workers.policy_file import parse
 
@@ -315,3 +318,20 @@ def test_load_reads_the_file_beside_the_configuration(tmp_path: Path):
     assert load(Sections(admin=SHELLS), path, state_dir=tmp_path).shell().allowed
     path.write_text("profile: reporter\n")
     assert not load(Sections(admin=SHELLS), path, state_dir=tmp_path).shell().allowed
+
+
+def test_tenant_s_policy_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What the hub says later narrows from then on; what cannot be understood changes nothing."""
+    engine = Policy(Sections(profile="full"), state_dir=tmp_path)
+    assert engine.family("shell").allowed
+    engine.narrow(tenant_document({"profile": "operator"}))
+    assert not engine.family("shell").allowed
+    wrongs: list[dict[str, Any]] = [{"profil": "full"}, {"profile": "everything"}, {"admin": []}]
+    for wrong in wrongs:
+        with pytest.raises(PolicyError):
+            engine.narrow(tenant_document(wrong))
+        assert not engine.family("shell").allowed
+    engine.narrow(None)
+    assert engine.family("shell").allowed
+    with pytest.raises(PolicyError):
+        load(Sections(), tmp_path / "none", state_dir=tmp_path, tenant=Document("t", {"x": 1}))
