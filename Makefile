@@ -33,7 +33,7 @@ help:
 	@echo 'make soak     the fault and load runs in full size; FAMILY=name for one of them'
 	@echo 'make bench    the benchmarks'
 	@echo 'make docs     the documentation, into docs/_build/html'
-	@echo 'make demo     hub and agent on this machine (comes with the hub)'
+	@echo 'make demo     hub and agent on this machine; DEMO_ARGS=--check drives the whole loop'
 
 ready: .venv/.ready
 
@@ -114,9 +114,9 @@ soak: $(INSTALLED) node .venv-supervisor-4.2/.ready
 bench: $(INSTALLED) node
 	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/python -m bench $(BENCH_ARGS)
 
-demo:
-	@echo 'make demo: hub and agent in one go come with the hub, which is not part of this release' >&2
-	@exit 69
+# Runs until Ctrl-C; DEMO_ARGS=--check drives the whole loop and exits.
+demo: ready
+	@$(BIN)/jackline demo $(DEMO_ARGS)
 
 clean:
 	rm -rf .venv .venv-wheel .venv-supervisor-4.2 .node build .mypy_cache .ruff_cache .pytest_cache docs/_build
