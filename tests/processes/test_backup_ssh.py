@@ -144,3 +144,28 @@ def test_temporary_file_of_a_killed_rsync_there_is_removed(
         assert (copy / ".other.aB3xYz").exists()
     finally:
         server.stop()
+
+
+def test_account_that_runs_rsync_alone_is_used_without_a_shell(
+    bench: BackupBench, tmp_path: Path
+) -> None:
+    """Mirrors only, and it is said what is left out."""
+    script = tmp_path / "rsync-alone"
+    script.write_text(
+        '#!/bin/sh\ncase "$SSH_ORIGINAL_COMMAND" in rsync\\ --server\\ *) '
+        "exec $SSH_ORIGINAL_COMMAND;; esac\necho 'nothing but rsync' >&2; exit 1\n"
+    )
+    script.chmod(0o755)
+    (tmp_path / "dest").mkdir()
+    server = SshServer(tmp_path / "sshd", force=str(script))
+    try:
+        assert bench.over(server).do("plan").error == "bad_dest"  # snapshots need a shell
+        bench.change(layout="mirror")
+        assert bench.well("plan")["totalFiles"] == 2
+        ran = bench.well("run")
+        assert (ran["files"], ran["partial"], ran["checksum"]) == (2, False, "md5")
+        assert [note for note in ran["notes"] if "rsync alone" in note]
+        assert bench.well("verify", full=True)["different"] == 0
+        assert bench.well("run")["transferredBytes"] == 0
+    finally:
+        server.stop()

@@ -313,3 +313,16 @@ def test_backup2_verifies_lists_restores_and_keeps_schedules(ours: Setting, tmp_
     assert ask("backup_schedule_list", "s2")["schedules"] == [schedule]
     wrong = ask("backup_schedule_set", "s3", schedules=[{**schedule, "cron": "never"}])
     assert (wrong["ok"], wrong["error"]) == (False, "bad_schedule")
+
+
+@pytest.mark.parametrize("kind", ["node", "ours"])
+def test_backup_that_is_overdue_is_told_by_status_and_to_a_hub_of_ours(kind: str) -> None:
+    schedule = {"id": "s", "planId": "p1", "cron": "0 3 * * *", "tz": "UTC", "enabled": True}
+    config = {"backup": {"maxAgeHours": 1, "schedules": [schedule]}, "statsIntervalSec": 1}
+    with NodeHub() if kind == "node" else ScriptedHub(OURS) as hub:
+        with running_agent(hub.url, config=config) as agent:
+            agent.until(lambda: "backup overdue: p1" in agent.ask("status")["degraded"])
+            count = len(hub.events("stats"))
+            agent.until(lambda: len(hub.events("stats")) > count + 1)
+            told = hub.events("stats")[-1].payload.get("overdueBackups")
+            assert told == (None if kind == "node" else ["p1"])

@@ -63,6 +63,11 @@ class Child:
         for fd in self._takers:
             loop.set_reader(fd, lambda fd=fd: self._on_readable(fd))  # type: ignore[misc]
 
+    @property
+    def is_running(self) -> bool:
+        """Tell whether its end has not been seen yet; until then its pid is its own."""
+        return self._code is None
+
     def close(self) -> None:
         """Let go of its output; nothing is told any more."""
         self._is_told = True

@@ -81,8 +81,9 @@ class Connection:
         child, self._child = self._child, None
         if child is not None:
             child.close()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGTERM)
+            if child.is_running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
         self._forget()
 
     def _sharing(self) -> list[str]:
