@@ -19,13 +19,20 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import update
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import Session
 
 from hub import keyring, private_files, settings
+from hub.audit import service as audit
+from hub.clock import now_ms
 from hub.db import migrate
 from hub.db.database import Database
+from hub.db.rows import affected
 from hub.errors import SettingsError
 from hub.heartbeat import authority
+from hub.jobs import sweeps
+from hub.operators.models import Login
 from hub.settings import HubSettings
 
 SQLITE, DUMP = "hub.db", "hub.pgdump"
@@ -82,8 +89,19 @@ def restore(file: Path, state_dir: Path) -> None:
     database = Database(settings.load(state_dir).url)
     try:
         migrate.upgrade(database)
+        database.write_now(None, _settle)
     finally:
         database.close()
+
+
+def _settle(session: Session) -> None:
+    """End what may have happened since: jobs that waited may have run, sessions may be revoked."""
+    jobs = sweeps.after_restore(session)
+    sessions = update(Login).where(Login.kind == "session", Login.revoked_ms.is_(None))
+    ended = affected(session, sessions.values(revoked_ms=now_ms()))
+    audit.record(
+        session, audit.SYSTEM_CHAIN, audit.SYSTEM, "hub.restored", jobs=jobs, sessions=ended
+    )
 
 
 def _small(found: HubSettings) -> list[str]:

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from hub.cli import archive, control, exits
 from hub.db.database import Database
 from hub.errors import SettingsError
-from hub.operators import service
-from hub.operators.models import Tenant
+from hub.jobs.models import Job
+from hub.operators import credentials, service
+from hub.operators.models import Login, Tenant, User
 from tests.doubles.postgres import PostgresServer
+from tests.hub.seeds import Seeds
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -70,6 +73,31 @@ def test_a_hub_comes_back_as_it_was_when_it_was_saved(
     assert modes == {0o600}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert control.run(["audit", "verify", "--state-dir", str(back)]) == exits.OK
+
+
+@pytest.mark.parametrize("state_dir", ["sqlite"], indirect=True)
+def test_what_may_have_happened_since_is_ended(state_dir: Path, tmp_path: Path) -> None:
+    running = Database(url_of(state_dir))
+
+    def ask(session: Session) -> None:
+        user = session.scalars(select(User)).one()
+        credentials.issue(session, user, "session")
+        Seeds(session, user.tenant_id, "X")
+
+    running.write_now(None, ask)
+    running.close()
+    file, back = tmp_path / "saved.tar", tmp_path / "back"
+    back.mkdir(mode=0o700)
+    assert control.run(["backup", str(file), "--state-dir", str(state_dir)]) == exits.OK
+    archive.restore(file, back)
+    restored = Database(url_of(back))
+
+    def look(session: Session) -> tuple[list[str], list[str]]:
+        good = select(Login.kind).where(Login.revoked_ms.is_(None))
+        return list(session.scalars(select(Job.state))), list(session.scalars(good))
+
+    assert restored.read_now(None, look) == (["unknown"], ["token"])
+    restored.close()
 
 
 @pytest.mark.parametrize("state_dir", ["sqlite"], indirect=True)
