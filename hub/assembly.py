@@ -39,6 +39,7 @@ from hub.keyring import Keyring
 from hub.keys.service import Keys
 from hub.operators.doors import Doors
 from hub.operators.logins import Logins
+from hub.operators.uses import Uses
 from hub.settings import HubSettings
 from hub.shell.namespace import ShellEvents
 from hub.shell.sessions import Sessions
@@ -68,6 +69,7 @@ class Hub:
         self.beats = Beats(settings.heartbeat_interval_s)
         self.artifacts = DirectoryStore(settings.state_dir / "artifacts")
         self.doors = Doors()
+        self.uses = Uses(database, self.later)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.console = Console(database, lambda: self.origins, self.later)
         self.links = Links()

@@ -51,6 +51,8 @@ async def principal_of(request: Request) -> Principal | None:
             check_origin(hub, request)
     found = await hub.database.read(None, credentials.find_principal, text, address_of(request))
     request.state.principal = found
+    if found is not None and found.credential_id is not None:
+        hub.uses.note(found.credential_id)
     return found
 
 

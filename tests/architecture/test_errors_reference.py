@@ -38,6 +38,18 @@ def literal_reasons() -> set[str]:
     return {str(arg.value) for arg in firsts if isinstance(arg, ast.Constant)}
 
 
+def literal_codes() -> set[str]:
+    """Return every code that the hub gives an error other than its class's own."""
+    calls = [
+        node
+        for path in (ROOT / "hub").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error")
+    ]
+    given = [word.value for call in calls for word in call.keywords if word.arg == "code"]
+    return {str(value.value) for value in given if isinstance(value, ast.Constant)}
+
+
 def listed() -> dict[str, str]:
     """Return name -> its indented entry."""
     entries = re.findall(r"^``(\w+Error)``\n((?:[ ]+.*\n|\n(?=[ ]))+)", PAGE, re.MULTILINE)
@@ -59,3 +71,9 @@ def test_entry_has_cause_code_and_cure(name: str) -> None:
 )
 def test_page_explains_every_reason(reason: str) -> None:
     assert f"``{reason}``" in PAGE
+
+
+@pytest.mark.parametrize("code", sorted(literal_codes()))
+def test_pages_explain_every_code_of_the_hub(code: str) -> None:
+    http = (ROOT / "docs" / "reference" / "http.rst").read_text(encoding="utf-8")
+    assert f"``{code}``" in PAGE + http

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar
 
@@ -54,6 +55,14 @@ class HubClient:
     def run(self, job: Coroutine[Any, Any, T]) -> T:
         """Run something on the hub's loop and wait for it."""
         return asyncio.run_coroutine_threadsafe(job, self._loop).result(DEADLINE_S)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Wait for what the hub does after its answer; fail when it never comes."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not (found := condition()):
+            assert time.monotonic() < deadline_s, "never came true"
+            time.sleep(0.01)
+        return found
 
     def request(self, method: str, path: str, **how: Any) -> httpx.Response:
         return self.run(self.http.request(method, path, **how))

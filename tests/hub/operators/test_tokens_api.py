@@ -107,3 +107,16 @@ def test_an_expired_login_is_nobody(api: HubClient, people: People, acme: Tenant
 def test_what_is_no_token_is_nobody(api: HubClient, text: str) -> None:
     header = f"Bearer {text}".encode()
     assert api.get("/api/v1/me", headers={"Authorization": header}).status_code == 401
+
+
+def test_a_used_login_says_when(api: HubClient, as_role: Headers) -> None:
+    operator = as_role("operator")
+    made = api.post("/api/v1/tokens", json={"label": "x"}, headers=operator).json()
+    assert made["used_at"] is None
+    api.get("/api/v1/me", headers=bearer(made))
+
+    def used_at() -> str | None:
+        listed = api.get("/api/v1/tokens", headers=operator).json()["items"]
+        return next(one["used_at"] for one in listed if one["id"] == made["id"])
+
+    assert api.until(used_at)
