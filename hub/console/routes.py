@@ -12,13 +12,14 @@ from hub.console import (
     faults,
     jobs,
     login,
+    machinery,
     one_agent,
     people,
     shells,
 )
 from hub.console.static_files import PackagedFiles
 
-PAGES = (login, agents, one_agent, jobs, commands, enrolment, people, audit, shells)
+PAGES = (login, agents, one_agent, jobs, commands, enrolment, people, audit, shells, machinery)
 
 
 def routers() -> list[APIRouter]:

@@ -75,7 +75,8 @@ class Cron:
         known = newest(session, asset.id)
         if expected is not None and (known.digest if known else digest("")) != expected:
             raise ConflictError("the crontab was changed meanwhile: read it again", code="changed")
-        encoded = base64.b64encode(text.encode()).decode()
+        # An empty line is an empty crontab; no text at all would be no cron form.
+        encoded = base64.b64encode(text.encode() or b"\n").decode()
         command = f"echo {encoded} | base64 -d | crontab -"
         asked = AdminIn(command=command, timeout_sec=TIMEOUT_S, **timing.model_dump())
         order = requests.order_of(self._admin.keyring, asked)
