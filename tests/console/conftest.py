@@ -53,7 +53,11 @@ def agent(hub: HubProcess) -> Iterator[AgentProcess]:
         "clientId": MACHINE,
         "authToken": hub.add_agent(MACHINE),
         "statsIntervalSec": 2,
-        "admin": {"enableShell": True, "allowedCommands": ["echo", "uname", "crontab"], "maxConcurrent": 8},
+        "admin": {
+            "enableShell": True,
+            "allowedCommands": ["echo", "uname", "crontab"],
+            "maxConcurrent": 8,
+        },
     }
     with running_agent(hub.url, config) as found:
         found.until(lambda: found.ask("status")["link"]["state"] == "up")
