@@ -69,11 +69,15 @@ def build(hub: Hub) -> FastAPI:
     for one in routers():
         app.include_router(one)
     console.install(app)
-    guard = SocketApp(hub.sockets, lambda: hub.origins, hub.admission.has_signature)
-    app.mount("/socket.io", guard)
     trespass.install(app)
     app.add_middleware(Idempotency, hub=hub, routers=routers())
     app.add_middleware(Metrics)
+    app.add_middleware(
+        SocketApp,
+        server=hub.sockets,
+        origins=lambda: hub.origins,
+        has_signature=hub.admission.has_signature,
+    )
     app.add_middleware(Borders, names=hub.addresses.names, bound=hub.settings.host)
     return app
 

@@ -34,6 +34,8 @@ NOBODY = Principal("agent", "", "", "", None)
 RETRY_OFF_MS = 60_000
 MAX_FAILURES = 20
 FAILURES_S = 60.0
+GATHER_READ_S = 0.002
+GATHER_WRITE_S = 0.01
 _REVOKED = frozenset({"revoked", "replaced"})
 
 
@@ -56,8 +58,8 @@ class Admission:
         self._keyring = keyring
         self._failures = Failures(MAX_FAILURES, FAILURES_S)
         self._pace = Pace(connects_per_s)
-        self._lookups = Batches[str, Identity | None](self._look_up)
-        self._uses = Batches[once.Use, bool](self._use)
+        self._lookups = Batches[str, Identity | None](self._look_up, GATHER_READ_S)
+        self._uses = Batches[once.Use, bool](self._use, GATHER_WRITE_S)
 
     async def admit(self, knock: Knock) -> Identity:
         """Let an agent in.

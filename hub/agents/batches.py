@@ -20,10 +20,12 @@ class Batches(Generic[Q, A]):
 
     Args:
         run: gets a batch of questions, returns as many answers.
+        gather_s: how long a batch waits for company; what costs is the batch, not its size.
     """
 
-    def __init__(self, run: Callable[[list[Q]], Awaitable[list[A]]]) -> None:
+    def __init__(self, run: Callable[[list[Q]], Awaitable[list[A]]], gather_s: float = 0.0) -> None:
         self._run = run
+        self._gather_s = gather_s
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -40,8 +42,9 @@ class Batches(Generic[Q, A]):
         return await future
 
     async def _work(self) -> None:
-        await asyncio.sleep(0)  # whoever asks in this turn of the loop comes along
         while self._waiting:
+            if len(self._waiting) < MAX_BATCH:
+                await asyncio.sleep(self._gather_s)
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             await self._answer(batch)
         self._task = None

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from hub.agents.admission import ACTION, principal, refusal
+from hub.agents.batches import Batches
 from hub.agents.identities import Identity
 from hub.agents.links import Links
 from hub.agents.models import Agent
@@ -30,6 +32,15 @@ CONFLICT = "identity_conflict"
 ANSWER_S = 3.0
 CALM_S = 600.0
 RETRY_MS = 60_000
+GATHER_S = 0.01
+
+
+class Boot(NamedTuple):
+    """An agent's new boot, and the one before it."""
+
+    agent_id: str
+    boot_id: str
+    before: str | None
 
 
 class Clones:
@@ -49,6 +60,7 @@ class Clones:
         self._presence = presence
         self._clock = clock
         self._asked: dict[str, dict[str, float]] = {}
+        self._boots = Batches[Boot, None](self._note, GATHER_S)
 
     async def check(self, identity: Identity, boot_id: str | None, address: str) -> None:
         """Let a boot of an agent in, or refuse it.
@@ -66,11 +78,15 @@ class Clones:
             await self._conflict(identity, boot_id, address)
             raise refusal(CONFLICT, RETRY_MS)
         if boot_id != identity.boot_id:
-            await self._database.write(identity.tenant_id, booted, identity.agent_id, boot_id)
+            await self._boots.ask(Boot(identity.agent_id, boot_id, identity.boot_id))
 
     def forget(self, agent_id: str) -> None:
         """A person has decided: whoever comes next is the machine."""
         self._asked.pop(agent_id, None)
+
+    async def _note(self, boots: list[Boot]) -> list[None]:
+        await self._database.write(None, booted, boots)
+        return [None] * len(boots)
 
     async def _is_alive(self, identity: Identity, boot_id: str) -> bool:
         """Tell whether the link of another boot answers."""
@@ -106,10 +122,15 @@ class Clones:
         return True
 
 
-def booted(session: Session, agent_id: str, boot_id: str) -> None:
-    """Note an agent's new boot."""
+def booted(session: Session, boots: list[Boot]) -> None:
+    """Note agents' new boots, each agent's last one."""
+    newest = {one.agent_id: one for one in boots}
     session.execute(
-        update(Agent).where(Agent.id == agent_id).values(boot_before=Agent.boot_id, boot_id=boot_id)
+        update(Agent),
+        [
+            {"id": one.agent_id, "boot_id": one.boot_id, "boot_before": one.before}
+            for one in newest.values()
+        ],
     )
 
 

@@ -25,7 +25,6 @@ from hub.audit import service as audit
 from hub.clock import now_ms
 from hub.db.database import Database
 from hub.errors import ProtocolError
-from hub.sockets.complaints import Complaints
 from hub.sockets.packets import Event
 from hub.sockets.server import Peer
 from wire import features
@@ -61,7 +60,6 @@ class AgentNamespace:
         self._pings = pings
         self._clones = clones
         self._presence = presence
-        self._complaints = Complaints()
         self._of: dict[str, Link] = {}
 
     # -- Namespace -------------------------------------------------------------------------------
@@ -140,8 +138,8 @@ class AgentNamespace:
         if error.is_malformed:
             raise ProtocolError(error.detail)
         self._inbox.counts["bad_event"] += 1
-        self._complaints.tell(
-            peer.sid,
+        peer.socket.server.complaints.tell(
+            peer.socket.sid,
             error.reason,
             detail=error.detail,
             address=peer.address,

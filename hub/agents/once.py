@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from hub.agents.models import UsedQuery
@@ -42,13 +42,14 @@ def forget(session: Session, now_ms: int) -> int:
 
 
 def _insert(session: Session, uses: list[Use]) -> set[str]:
-    values = ", ".join(f"(:s{n}, :e{n})" for n in range(len(uses)))
-    given: dict[str, object] = {}
-    for n, one in enumerate(uses):
-        given |= {f"s{n}": one.sig, f"e{n}": one.now_ms + ONE_TIME_TTL_S * 1000}
-    table = UsedQuery.__tablename__
-    statement = text(
-        f"INSERT INTO {table} (sig, expires_ms) VALUES {values} "
-        "ON CONFLICT DO NOTHING RETURNING sig"
+    """Insert what is not there yet; return what was inserted."""
+    connection = session.connection()
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    values = ", ".join([f"({mark}, {mark})"] * len(uses))
+    given = [value for one in uses for value in (one.sig, one.now_ms + ONE_TIME_TTL_S * 1000)]
+    done = connection.exec_driver_sql(  # a compiled statement for each size would cost the most
+        f"INSERT INTO {UsedQuery.__tablename__} (sig, expires_ms) VALUES {values} "
+        "ON CONFLICT DO NOTHING RETURNING sig",
+        tuple(given),
     )
-    return set(session.execute(statement, given).scalars())
+    return set(done.scalars())

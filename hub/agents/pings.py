@@ -9,6 +9,7 @@ Source: contract 1.2, 1.9.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 
@@ -47,7 +48,7 @@ class Pings:
         self._silent: set[Link] = set()
 
     def add(self, link: Link) -> None:
-        """A link is up: ask at once, then every EVERY_S."""
+        """A link is up: ask at once, then about every EVERY_S."""
         self._trips[link] = _Trip(0.0)
         self._send(link, self._trips[link])
 
@@ -106,7 +107,7 @@ class Pings:
     def _send(self, link: Link, trip: _Trip) -> None:
         now_s = time.monotonic()
         trip.ts = max(now_ms(), trip.ts + 1)
-        trip.due_s = now_s + EVERY_S
+        trip.due_s = now_s + EVERY_S * random.uniform(0.75, 1.25)  # not all at once
         trip.sent_s = now_s if trip.sent_s is None else trip.sent_s
         try:
             self._links.send_nowait(link, Ping(ts=trip.ts))

@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hub.agents.batches import Batches
 from hub.errors import HubError
 from hub.jobs import service, sweeps
 from hub.jobs.kinds import JobKind
@@ -29,6 +30,7 @@ from hub.jobs.states import OPEN, State
 from wire import features
 
 QUIET_S = 10.0
+GATHER_S = 0.02
 _log = structlog.get_logger()
 
 
@@ -48,6 +50,7 @@ class Reconciliation:
         self._jobs = jobs
         self._quiet_s = quiet_s
         self._heard_s: dict[str, float] = {}
+        self._open = Batches[str, bool](self._have_open, GATHER_S)
         inbox.linked(lambda link: later(self.linked(link)))
         inbox.unlinked(self.unlinked)
 
@@ -64,6 +67,8 @@ class Reconciliation:
         """Compare, and hand out what waits."""
         self.heard(link)
         try:
+            if not await self._open.ask(link.asset_id):
+                return  # what is asked for from here on finds the link
             found = await self._jobs.database.write(link.tenant_id, compare, link, self._jobs.kind)
             self._jobs.changed(*found.running)
             for job in found.to_end:
@@ -73,6 +78,10 @@ class Reconciliation:
         except HubError as error:
             # The next link, or the deadline.
             _log.warning("jobs are not compared", asset_id=link.asset_id, error=error.code)
+
+    async def _have_open(self, asset_ids: list[str]) -> list[bool]:
+        found = await self._jobs.database.read(None, with_open_jobs, asset_ids)
+        return [asset_id in found for asset_id in asset_ids]
 
     async def _end_lost(self, link: Link, unlisted: list[str]) -> None:
         while unlisted and self._jobs.links.of(link.asset_id) is link:
@@ -84,6 +93,12 @@ class Reconciliation:
             ended = await self._jobs.database.write(link.tenant_id, sweeps.end_missing, lost)
             self._jobs.changed(*ended)
             return
+
+
+def with_open_jobs(session: Session, asset_ids: list[str]) -> set[str]:
+    """Return which machines have a job that has not ended: few of those that come back at once."""
+    query = select(Job.asset_id).where(Job.asset_id.in_(asset_ids), Job.state.in_(OPEN))
+    return set(session.scalars(query.distinct()))
 
 
 def compare(session: Session, link: Link, kind_of: Callable[[str], JobKind | None]) -> Findings:

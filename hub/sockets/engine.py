@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -39,6 +40,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, monitor_clients=False)
         self.complaints = Complaints()
+        self.strangers: Counter[str] = Counter()
+        """By address: open sockets that have joined no namespace."""
         self.on_text: Callable[[EngineSocket, str], Awaitable[None]] = _unset
 
     async def on_binary(self, socket: EngineSocket, data: bytes) -> None:
@@ -94,6 +97,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return await socket.handle_get_request(environ)
         finally:
             self.sockets.pop(sid, None)
+            await socket.close(wait=False, abort=True)
 
     def _opening(self, sid: str, transport: str) -> dict[str, Any]:
         return {

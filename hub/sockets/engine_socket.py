@@ -44,6 +44,8 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self.address = _address(environ)
         self.opened_s = time.monotonic()
         self.has_joined = False
+        self._is_stranger = True
+        server.strangers[self.address] += 1
         self.backlog_bytes = 0
         self.attachments_due = 0
         self.attachments_by_s: float | None = None
@@ -166,6 +168,19 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
 
     # -- life ------------------------------------------------------------------------------------
 
+    def joined(self) -> None:
+        """A namespace let it in."""
+        self.has_joined = True
+        self._be_known()
+
+    def _be_known(self) -> None:
+        if self._is_stranger:
+            self._is_stranger = False
+            strangers = self.server.strangers
+            strangers[self.address] -= 1
+            if strangers[self.address] <= 0:
+                del strangers[self.address]
+
     def schedule_ping(self) -> None:
         """The peer lives: ask again after the interval."""
         self.pong_by_s = None
@@ -194,6 +209,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         if self.closed or self.closing:
             return
         self.closing = True
+        self._be_known()
         await self.server.tell_closed(self.sid, reason or self.server.reason.SERVER_DISCONNECT)
         if not abort:
             self._put(packet.Packet(packet.CLOSE))

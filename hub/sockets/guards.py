@@ -15,18 +15,19 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from hub.sockets.console import cookie
-from hub.sockets.engine import Engine
 from hub.sockets.server import SocketServer
 
+PATH = "/socket.io/"
 MAX_STRANGERS = 64
 RETRY_AFTER_S = "5"
 Scope = MutableMapping[str, Any]
 
 
 class SocketApp:
-    """The ASGI application at `/socket.io`.
+    """ASGI middleware: takes what is for `/socket.io`, before any route is looked at.
 
     Args:
+        app: what everything else goes to.
         server: what sockets go to.
         origins: where browsers may come from.
         has_signature: tells whether a query is signed by an agent that we know.
@@ -34,15 +35,20 @@ class SocketApp:
 
     def __init__(
         self,
+        app: Any,
         server: SocketServer,
         origins: Callable[[], frozenset[str]],
         has_signature: Callable[[str], Awaitable[bool]],
     ) -> None:
+        self._app = app
         self._server = server
         self._origins = origins
         self._has_signature = has_signature
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "websocket") or not scope["path"].startswith(PATH):
+            await self._app(scope, receive, send)
+            return
         status = await self._refusal(scope)
         if status is None:
             await self._server.eio.handle_request(scope, receive, send)
@@ -67,15 +73,7 @@ class SocketApp:
 
     def _is_crowded(self, scope: Scope) -> bool:
         address = str(scope["client"][0]) if scope.get("client") else ""
-        return strangers(self._server.eio, address) >= MAX_STRANGERS
-
-
-def strangers(engine: Engine, address: str) -> int:
-    """Count an address's open sockets that have joined no namespace."""
-    return sum(
-        not one.has_joined and not one.closed and one.address == address
-        for one in engine.sockets.values()
-    )
+        return self._server.eio.strangers[address] >= MAX_STRANGERS
 
 
 def _is_wrong(query: dict[str, list[str]], kind: str, transports: list[str]) -> bool:

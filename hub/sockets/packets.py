@@ -2,7 +2,7 @@
 
 Rules: an event's payload is never parsed here; it goes on as the JSON text that it is. What is no
 packet is a `ProtocolError`, whatever it is: the peer is then not one that we know, and its socket
-is closed. A binary event is read with its placeholders; the attachments are nobody's.
+is closed. No event of ours carries bytes: a binary one is read as far as its announcement.
 
 Source: Socket.IO protocol 5, "Packet encoding"; fault cases D.
 """

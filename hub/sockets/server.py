@@ -127,7 +127,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             case packets.EVENT:
                 await self._on_event(peer, packet)
             case _:
-                await self._on_binary(socket, peer, packet)
+                _await_attachments(socket, packet)
 
     async def _on_event(self, peer: Peer, packet: packets.Packet) -> None:
         event = packets.event(packet)
@@ -143,12 +143,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         except Exception:  # noqa: BLE001  (it is told; the peer stays or is refused)
             _log.exception("an event was not handled", namespace=peer.namespace)
 
-    async def _on_binary(self, socket: EngineSocket, peer: Peer, packet: packets.Packet) -> None:
-        socket.attachments_due = packet.attachments
-        socket.attachments_by_s = time.monotonic() + engine.ATTACHMENTS_S
-        if packet.kind == packets.BINARY_EVENT:
-            await self._on_event(peer, packet)
-
     # -- joining and leaving ---------------------------------------------------------------------
 
     async def _join(self, socket: EngineSocket, packet: packets.Packet) -> None:
@@ -160,7 +154,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if socket.closed:  # it went while we looked at it
             await self._handle_disconnect(socket.sid, packet.namespace, self.reason.TRANSPORT_CLOSE)
             return
-        socket.has_joined = True
+        socket.joined()
         await self._served[packet.namespace].greet(peer)
 
     def _connecting(self, name: str) -> Any:
@@ -190,6 +184,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
                 await self._served[name].on_gone(peer, reason)
 
         return disconnect
+
+
+def _await_attachments(socket: EngineSocket, packet: packets.Packet) -> None:
+    """Let the bytes of an event pass that nobody reads: no event of ours has any."""
+    socket.attachments_due = packet.attachments
+    socket.attachments_by_s = time.monotonic() + engine.ATTACHMENTS_S
+    socket.server.complaints.tell(socket.sid, "bad_request", detail="bytes", address=socket.address)
 
 
 def _quiet(name: str) -> Any:
