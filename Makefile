@@ -23,7 +23,7 @@ PYTEST_ARGS ?=
 once_more = { $(1) -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(2) || \
 	{ echo 'once more, one at a time:'; $(1) --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(2); }; }
 
-.PHONY: help lint types imports checks test test-houses test-waiting soak bench docs demo system node ready clean
+.PHONY: help lint types imports checks test test-houses test-waiting soak bench docs demo screens system node ready clean
 
 help:
 	@echo 'make test     everything: lint, types, imports, docs and all tests'
@@ -113,6 +113,12 @@ soak: $(INSTALLED) node .venv-supervisor-4.2/.ready
 
 bench: $(INSTALLED) node
 	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/python -m bench $(BENCH_ARGS)
+
+# The pictures of docs/tutorial/console.rst, out of the pages' own tests.
+screens: ready node
+	$(PYTEST) $(PYTEST_ARGS) tests/console
+	for page in agents agent terminal command cron; do \
+		cp build/screens/$$page-light-wide.png docs/tutorial/screens/$$page.png; done
 
 # Runs until Ctrl-C; DEMO_ARGS=--check drives the whole loop and exits.
 demo: ready
