@@ -18,6 +18,7 @@ from hub.agents import api as agents_api
 from hub.agents import workers_api
 from hub.assembly import Hub
 from hub.audit import api as audit_api
+from hub.backup import api as backup_api
 from hub.borders import Borders
 from hub.console import routes as console
 from hub.cron import api as cron_api
@@ -102,6 +103,7 @@ def routers() -> list[APIRouter]:
         shell_api.router,
         workers_api.router,
         files_api.router,
+        backup_api.router,
     ]
 
 

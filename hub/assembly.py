@@ -23,6 +23,7 @@ from hub.agents.pings import Pings
 from hub.agents.presence import Presence
 from hub.agents.workers import WorkerEvents
 from hub.audit import seals
+from hub.backup.service import Backups
 from hub.cron.service import Cron
 from hub.db.database import Database
 from hub.files.namespace import FileEvents
@@ -96,6 +97,15 @@ class Hub:
             keyring, self.links, self.inbox, self.jobs, self.reconciliation, self.later
         )
         AdminEvents(self)
+        self.backups = Backups(
+            database,
+            self.links,
+            self.inbox,
+            self.console,
+            self.jobs,
+            self.reconciliation,
+            self.later,
+        )
         self.cron = Cron(self.admin)
         self.keys = Keys(self.admin, self.jobs, self.inbox, self.reconciliation)
         self.shells = Sessions(self)

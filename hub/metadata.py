@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hub.agents import models as agents
 from hub.audit import models as audit
+from hub.backup import models as backup
 from hub.cron import models as cron
 from hub.db.tables import Table
 from hub.heartbeat import models as heartbeat
@@ -17,5 +18,17 @@ from hub.policy import models as policy
 from hub.shell import models as shell
 from hub.telemetry import models as telemetry
 
-FAMILIES = (agents, audit, cron, heartbeat, idempotency, jobs, operators, policy, shell, telemetry)
+FAMILIES = (
+    agents,
+    audit,
+    backup,
+    cron,
+    heartbeat,
+    idempotency,
+    jobs,
+    operators,
+    policy,
+    shell,
+    telemetry,
+)
 METADATA = Table.metadata

@@ -98,18 +98,26 @@ def submit_ended(
     asset: Asset,
     kind: JobKind,
     order: Order,
-    error: str,
+    error: str | None,
     result: dict[str, Any],
+    state: State = State.FAILED,
 ) -> Job:
-    """Store a job that the hub itself refuses: nothing is sent, the verdict is its result."""
+    """Store a job that has ended: what the hub itself refuses, or a machine did by itself."""
     job = _row(session, who, asset, kind, order, _digest(asset, kind, order))
     job.idempotency_key = None
-    job.state, job.error, job.result = State.FAILED, error, result
+    job.state, job.error, job.result = state, error, result
     job.ended_ms = job.created_ms
     session.add(job)
     session.flush()
-    _audit_request(session, who, job, kind, outcome=error)
+    _audit_request(session, who, job, kind, outcome=error or "ok")
     return job
+
+
+def of_key(session: Session, who: Principal, key: str | None) -> Job | None:
+    """Return the job that somebody has asked for with this idempotency key."""
+    if key is None:
+        return None
+    return session.scalar(select(Job).where(Job.created_by == who.id, Job.idempotency_key == key))
 
 
 def get(session: Session, job_id: str) -> Job:
@@ -252,9 +260,7 @@ def in_flight(session: Session, asset_id: str) -> list[Job]:
 
 
 def _known(session: Session, who: Principal, key: str | None, digest: str) -> Job | None:
-    if key is None:
-        return None
-    job = session.scalar(select(Job).where(Job.created_by == who.id, Job.idempotency_key == key))
+    job = of_key(session, who, key)
     if job is not None and job.request_digest != digest:
         raise ConflictError(
             "this idempotency key came with another request", code="idempotency_mismatch"

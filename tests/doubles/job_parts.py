@@ -34,6 +34,7 @@ class HeldLink:
     jobs: tuple[JobState, ...] = ()
     sent: list[ToAgent] = field(default_factory=list)
     is_broken: bool = False
+    client_id: str = "m1"
 
 
 class HeldLinks:

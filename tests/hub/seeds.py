@@ -24,6 +24,7 @@ VALUES: dict[str, Any] = {
     "jobs.state": "queued",
     "jobs.when_offline": "queue",
     "agents.state": "active",
+    "backup_plans.state": "planned",
     "assets.presence": "online",
     "commands.state": "pending",
 }

@@ -1,0 +1,1 @@
+"""Backups of machines: planned, approved, run, verified and restored."""
