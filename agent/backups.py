@@ -124,7 +124,7 @@ class Backups:
         if self._find("run", plan_id) is not None:
             return
         task = Task("run", Plan(plan_id=plan_id, source_dirs=[], dest_root=""))
-        task.is_told = features.BACKUP2 in self._uplink.features
+        task.is_told = features.BACKUP2 in self._uplink.last_features
         self._accept(task)
 
     def perform(self, op: BackupOp, plan_id: str, request_id: str, args: dict[str, Any]) -> None:

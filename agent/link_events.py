@@ -51,7 +51,8 @@ class LinkEvents:
 
     def on_hello(self, hello: Hello) -> None:
         """The connection is good, and it is known who the peer is."""
-        self._agent.uplink.features = hello.features or frozenset()
+        uplink = self._agent.uplink
+        uplink.features = uplink.last_features = hello.features or frozenset()
         self._agent.telemetry.on_hello()
         self._stop_waiting()
         self._settle()

@@ -26,6 +26,10 @@ class Uplink(Protocol):
         """What both sides have listed; empty for a foreign server."""
 
     @property
+    def last_features(self) -> frozenset[str]:
+        """The same of the last server that said hello, also while the link is down."""
+
+    @property
     def event_limit(self) -> int:
         """The most that one event may measure, in bytes."""
 

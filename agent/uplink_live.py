@@ -11,13 +11,14 @@ from wire.limits import MAX_EVENT_BYTES
 
 
 class LiveUplink:
-    """See `agent.uplink.Uplink`; `agent.main` keeps the three facts about the link up to date."""
+    """See `agent.uplink.Uplink`; `agent.main` keeps the facts about the link up to date."""
 
     def __init__(self, outgoing: Outgoing, outbox: Outbox) -> None:
         self._outgoing = outgoing
         self._outbox = outbox
         self.is_up = False
         self.features: frozenset[str] = frozenset()
+        self.last_features: frozenset[str] = frozenset()
         self.event_limit = MAX_EVENT_BYTES
 
     def control(self, message: ToServer) -> None:

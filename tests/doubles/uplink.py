@@ -14,6 +14,7 @@ class RecordingUplink:
     """See `agent.uplink.Uplink`; finals are stored at once unless `disk_full`."""
 
     features: frozenset[str] = frozenset()
+    last_features: frozenset[str] = frozenset()
     is_up: bool = True
     event_limit: int = 240 * 1024
     disk_full: bool = False

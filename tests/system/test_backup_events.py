@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent.backup_schedules import Schedule, Schedules
 from tests.doubles.agent_process import AgentProcess, running_agent
 from tests.doubles.hubs import Hub, HubOptions, NodeHub, ScriptedHub
 from tests.facilities import require
@@ -326,3 +328,24 @@ def test_backup_that_is_overdue_is_told_by_status_and_to_a_hub_of_ours(kind: str
             agent.until(lambda: len(hub.events("stats")) > count + 1)
             told = hub.events("stats")[-1].payload.get("overdueBackups")
             assert told == (None if kind == "node" else ["p1"])
+
+
+def test_scheduled_backup_runs_while_the_hub_is_away_and_is_told_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """It was due a minute ago, and not so long that it would be caught up later."""
+    require("rsync")
+    source, dest = a_tree(tmp_path / "src"), tmp_path / "dest"
+    with ScriptedHub(OURS) as hub, running_agent(hub.url) as agent:
+        hub.wait_for("stats", timeout=30)
+        place = Setting(hub, agent, source, dest)
+        place.plan("p1")
+        hub.stop()
+        schedules = Schedules(agent.state_dir / "backups")
+        schedules.write([Schedule(id="s", plan_id="p1", cron="* * * * *")])
+        schedules.note_start("s", time.time() - 70)
+        agent.until((dest / "src" / "sub" / "big").exists, timeout_s=180)
+        assert hub.events("backup_complete") == []
+        hub.start()
+        done = hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
+        assert (done["ok"], done["files"]) == (True, 2)
