@@ -149,6 +149,7 @@ class RemoteShell:
     def _reattach(self) -> bool:
         """Connect and attach; tell whether that held."""
         made = self._connect()
+        self._tell("back", {})  # before what was missed, which comes ahead of the reply
         try:
             take_over = {"take_over": True} if self._event == "shell_attach" else {}
             reply = self._call_on(
@@ -161,7 +162,7 @@ class RemoteShell:
         if not made.connected:
             return False
         self.is_up = bool(reply["up"])
-        self._tell("back", reply)
+        self._wake()
         return True
 
     def _call(self, event: str, **payload: Any) -> dict[str, Any]:

@@ -61,7 +61,6 @@ class Turns:
         self._shell = shell
         self._escapes = Escapes()
         self._is_writer = is_writer
-        self._is_lost = False
         self._code: int | None = None
 
     def run(self) -> int:
@@ -103,20 +102,17 @@ class Turns:
                 state = "is back" if payload["up"] else "has lost its link; the shell goes on there"
                 self._terminal.tell(f"the agent {state}")
             case "lost":
-                self._is_lost = True
                 self._terminal.tell(_LOST)
             case "back":
-                self._is_lost = False
                 self._terminal.tell("connected again")
-                if self._is_writer:
-                    self._shell.resize(*self._terminal.size())
+                self._terminal.has_new_size = True  # it may have changed meanwhile
             case "gone":
                 self._end_unseen(payload)
             case _:  # `dropped`: the connection ends right behind it
                 return
 
     def _take_signals(self) -> None:
-        if self._terminal.has_new_size and self._is_writer:
+        if self._terminal.has_new_size and self._is_writer and self._shell.is_up:
             self._terminal.has_new_size = False
             self._shell.resize(*self._terminal.size())
         if self._terminal.left_by is not None:

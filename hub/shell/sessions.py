@@ -47,6 +47,9 @@ TICK_S = 1.0
 GRACE_S = 10.0
 LINGER_S = 60.0
 FOREIGN_CLOSE_S = 30.0
+SWEEP_S = 3600.0
+SWEEP_ROWS = 100
+DAY_MS = 86_400_000
 _log = structlog.get_logger()
 
 
@@ -71,6 +74,7 @@ class Sessions:
         for row in await database.read(None, service.unfinished_recordings):
             await self._measure(row)
         self._hub.later(self._tick_for_ever())
+        self._hub.later(self._sweep_for_ever())
 
     async def stop(self) -> None:
         """Write down what has been recorded; the sessions live on at their agents."""
@@ -263,6 +267,22 @@ class Sessions:
                 await self.close(live.facts.id, audit.SYSTEM, reason)
         await self._close_lost(running)
         await self._end_unanswered()
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            try:
+                await self.sweep(now_ms() - self._hub.settings.recordings_days * DAY_MS)
+            except HubError as error:
+                _log.warning("old recordings could not be deleted", code=error.code)
+            await asyncio.sleep(SWEEP_S)
+
+    async def sweep(self, before_ms: int) -> None:
+        """Delete the recordings of sessions that ended before a time; their rows stay."""
+        database = self._hub.database
+        while rows := await database.read(None, service.old_recordings, before_ms, SWEEP_ROWS):
+            for row in rows:
+                await self.recordings.remove(row.tenant_id, row.id)
+                await database.write(None, service.recording_deleted, row.id)
 
     def _overdue(self, live: Live) -> HubReason | None:
         found = self._hub.settings
