@@ -16,6 +16,7 @@ from hub import listeners, metrics, problems, trespass
 from hub.admin import api as admin_api
 from hub.agents import api as agents_api
 from hub.agents import workers_api
+from hub.alerts import api as alerts_api
 from hub.assembly import Hub
 from hub.audit import api as audit_api
 from hub.backup import api as backup_api
@@ -98,6 +99,7 @@ def routers() -> list[APIRouter]:
         policy_api.router,
         cron_api.router,
         keys_api.router,
+        alerts_api.router,
         agents_api.router,
         telemetry_api.router,
         shell_api.router,

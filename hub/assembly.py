@@ -22,6 +22,7 @@ from hub.agents.namespace import AgentNamespace
 from hub.agents.pings import Pings
 from hub.agents.presence import Presence
 from hub.agents.workers import WorkerEvents
+from hub.alerts.watch import Alerts
 from hub.audit import seals
 from hub.backup.service import Backups
 from hub.cron.service import Cron
@@ -108,6 +109,7 @@ class Hub:
         )
         self.cron = Cron(self.admin)
         self.keys = Keys(self.admin, self.jobs, self.inbox, self.reconciliation)
+        self.alerts = Alerts(database, keyring, self.console)
         self.shells = Sessions(self)
         ShellEvents(self)
         self.answers = Answers(self.links)
@@ -135,6 +137,8 @@ class Hub:
         self.later(heartbeat_upkeep.run(self))
         self.later(self.jobs.run())
         self.later(self.admin.run())
+        self.later(self.alerts.run())
+        self.later(self.alerts.run_sending())
         self.later(self.presence.settle())
         self.later(self.presence.write_forever())
         self.later(self.pings.ask_forever())

@@ -52,6 +52,7 @@ ACTIONS: dict[str, frozenset[Role]] = {
     "enrolment.write": _ADMINS,
     "telemetry.read": _EVERYBODY,
     "alerts.read": _EVERYBODY,
+    "alerts.acknowledge": _OPERATORS,
     "alerts.write": _ADMINS,
     "policy.read": _EVERYBODY,
     "policy.write": _ADMINS,

@@ -6,6 +6,7 @@ Rule: a family's `models` is imported here, or its tables do not exist.
 from __future__ import annotations
 
 from hub.agents import models as agents
+from hub.alerts import models as alerts
 from hub.audit import models as audit
 from hub.backup import models as backup
 from hub.cron import models as cron
@@ -20,6 +21,7 @@ from hub.telemetry import models as telemetry
 
 FAMILIES = (
     agents,
+    alerts,
     audit,
     backup,
     cron,

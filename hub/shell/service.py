@@ -19,6 +19,7 @@ from hub.clock import now_ms
 from hub.errors import ForbiddenError, NotFoundError
 from hub.ids import new_id
 from hub.operators.models import Tenant, User
+from hub.policy import service as policy
 from hub.shell.models import ShellSession
 from hub.shell.recording import Outcome
 from hub.shell.states import LIVE, State, may_end, may_follow, reason_of
@@ -31,8 +32,12 @@ def open_session(
 
     Raises:
         NotFoundError: there is no such agent for this caller.
+        ForbiddenError: `policy_denied`: the tenant's policy allows no shell there.
     """
     asset = agents.get_asset(session, asset_id)
+    why = policy.refusal(session, asset, "shell")
+    if why is not None:
+        raise ForbiddenError(why, code="policy_denied")
     row = ShellSession(
         id=new_id(),
         tenant_id=asset.tenant_id,

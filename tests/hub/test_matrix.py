@@ -49,8 +49,9 @@ HEADERS = {
     paths.ARTIFACTS: {"Content-Digest": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"}
 }
 BODIES = {
-    "/api/v1/agents/{asset_id}/backups": {"source_dirs": ["/srv/x"], "dest_root": "/mnt/x"},
     "/api/v1/agents/{asset_id}/backup-schedules": {"schedules": []},
+    "/api/v1/agents/{asset_id}/backups": {"source_dirs": ["/srv/x"], "dest_root": "/mnt/x"},
+    "/api/v1/alerts/target": {"url": None},
     "/api/v1/agents/{asset_id}/admin": {"command": "true"},
     "/api/v1/agents/{asset_id}/cron": {"text": ""},
     "/api/v1/agents/{asset_id}/cron/diff": {"text": ""},
@@ -73,6 +74,7 @@ TABLES = {
     "login_id": "logins",
     "job_id": "jobs",
     "batch_id": "jobs",
+    "alert_id": "alerts",
     "command_id": "commands",
     "artifact_id": "artifacts",
     "session_id": "shell_sessions",

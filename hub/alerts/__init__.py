@@ -1,0 +1,1 @@
+"""Alerts: what is wrong with machines, once each, told to wherever the tenant wants it."""
