@@ -29,11 +29,11 @@ def build(token: str) -> Any:
             raise RefusedError(error.reason) from error
         sio.start_background_task(sio.emit, "hello_ack", {}, to=sid, namespace=NAMESPACE)
 
-    async def on_closed(_sid: str, _payload: Any) -> None:
+    async def on_result(_sid: str, _payload: Any) -> None:
         return None
 
     sio.on("connect", connect, namespace=NAMESPACE)
-    sio.on("shell_closed", on_closed, namespace=NAMESPACE)
+    sio.on("agent_update_result", on_result, namespace=NAMESPACE)
     return socketio.ASGIApp(sio)
 
 

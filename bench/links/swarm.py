@@ -219,9 +219,9 @@ class Swarm:
                 await asyncio.sleep(0.001)
             member = self.members[number % len(self.members)]
             self._sent[number] = time.monotonic()
-            body = f'{{"session":"s{number}","code":0,"id":"e{began:.0f}-{number}"}}'
+            body = f'{{"ok":false,"error":"unsupported","ts":1,"id":"e{began:.0f}-{number}"}}'
             assert member.wire is not None
-            member.wire.send(f'42/agents,{number}["shell_closed",{body}]')
+            member.wire.send(f'42/agents,{number}["agent_update_result",{body}]')
         deadline_s = time.monotonic() + 30
         while self._sent and time.monotonic() < deadline_s:
             await asyncio.sleep(0.01)

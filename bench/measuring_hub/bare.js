@@ -20,6 +20,6 @@ const agents = io.of("/agents");
 agents.use((socket, next) => next(isSigned(socket.handshake.query) ? undefined : new Error("auth_failed")));
 agents.on("connection", (socket) => {
   socket.emit("hello_ack", {});
-  socket.on("shell_closed", (_payload, acknowledge) => acknowledge());
+  socket.on("agent_update_result", (_payload, acknowledge) => acknowledge());
 });
 server.listen(Number(port), "127.0.0.1", 4096);

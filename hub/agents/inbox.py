@@ -45,6 +45,10 @@ Acknowledge = Callable[[bytes | None], None]
 LANE_EVENTS = 256
 RETRY_S = 1.0
 FINAL_CLASSES = frozenset(TABLE[Direction.TO_SERVER][name] for name in FINAL_EVENTS)
+_NOTE = text(
+    f"INSERT INTO {SeenEvent.__tablename__} (agent_id, event_id, at_ms) "
+    "VALUES (:agent, :event, :at) ON CONFLICT DO NOTHING"
+)
 _log = structlog.get_logger()
 
 
@@ -198,15 +202,8 @@ class _Lane:
 
 
 def _is_new(session: Session, agent_id: str, event_id: str) -> bool:
-    table = SeenEvent.__tablename__
-    done = session.execute(
-        text(
-            f"INSERT INTO {table} (agent_id, event_id, at_ms) VALUES (:agent, :event, :at) "
-            "ON CONFLICT DO NOTHING"
-        ),
-        {"agent": agent_id, "event": event_id, "at": now_ms()},
-    )
-    return bool(cast("Any", done).rowcount)
+    given = {"agent": agent_id, "event": event_id, "at": now_ms()}
+    return bool(cast("Any", session.connection().execute(_NOTE, given)).rowcount)
 
 
 def _guarded(call: Callable[..., None], *args: object) -> None:
