@@ -122,7 +122,7 @@ def test_no_route_is_left_out(api: HubClient) -> None:
     listed = {route.path for route in routes()}
     assert set(api.app.openapi()["paths"]) <= listed
     mounts = {getattr(route, "path", None) for route in api.app.routes} - {None}
-    assert mounts == {"/openapi.json", "/static", "/socket.io"}
+    assert mounts == {"/openapi.json", "/static"}  # sockets are met before any route
 
 
 class Probe:
