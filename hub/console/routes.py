@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from hub.console import (
     agents,
     audit,
+    backups,
     commands,
     enrolment,
     faults,
@@ -19,7 +20,19 @@ from hub.console import (
 )
 from hub.console.static_files import PackagedFiles
 
-PAGES = (login, agents, one_agent, jobs, commands, enrolment, people, audit, shells, machinery)
+PAGES = (
+    login,
+    agents,
+    one_agent,
+    jobs,
+    commands,
+    enrolment,
+    people,
+    audit,
+    shells,
+    machinery,
+    backups,
+)
 
 
 def routers() -> list[APIRouter]:

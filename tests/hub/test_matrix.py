@@ -60,6 +60,10 @@ BODIES = {
     "/api/v1/agents/{asset_id}/tags": {"tags": []},
 }
 FORMS = {
+    "/agents/{asset_id}/backups": {"source_dirs": "/srv/x", "dest_root": "/mnt/x"},
+    "/agents/{asset_id}/backups/schedules": {"plan_id": NOBODY, "cron": "1 1 1 1 1"},
+    "/agents/{asset_id}/backups/schedules/remove": {"schedule_id": "x"},
+    "/agents/{asset_id}/backups/{plan_id}/approve": {"version": "1"},
     "/agents/{asset_id}/run": {"command": "true"},
     "/users/{user_id}": {"act": "disable"},
 }
