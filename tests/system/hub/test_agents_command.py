@@ -14,7 +14,7 @@ from tests.doubles.hub_process import JACKLINE, HubProcess, running_hub
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubProcess]:
     with running_hub() as found:
-        for name in ("web-1", "web-2", "db-1"):
+        for name in ("web-1", "web-2", "db-1", "old-1"):
             found.add_agent(name)
         yield found
 
@@ -44,16 +44,16 @@ def test_machines_are_listed_found_and_sorted(hub: HubProcess, token: str) -> No
 
 
 def test_one_is_tagged_shown_revoked_and_forgotten(hub: HubProcess, token: str) -> None:
-    assert agents(hub, token, "tag", "db-1", "eu", "big").returncode == 0
-    tagged = agents(hub, token, "tag", "db-1", "--remove", "eu", "-o", "json")
+    assert agents(hub, token, "tag", "old-1", "eu", "big").returncode == 0
+    tagged = agents(hub, token, "tag", "old-1", "--remove", "eu", "-o", "json")
     assert json.loads(tagged.stdout)["tags"] == ["big"]
-    assert "big" in agents(hub, token, "show", "db-1").stdout
+    assert "big" in agents(hub, token, "show", "old-1").stdout
     assert agents(hub, token, "show", "nobody").returncode == 4
-    assert agents(hub, token, "revoke", "db-1").returncode == 2
-    assert agents(hub, token, "revoke", "db-1", "--yes").returncode == 0
-    assert "revoked" in agents(hub, token, "show", "db-1").stdout
-    assert agents(hub, token, "rm", "db-1", "--yes").returncode == 0
-    assert agents(hub, token, "show", "db-1").returncode == 4
+    assert agents(hub, token, "revoke", "old-1").returncode == 2
+    assert agents(hub, token, "revoke", "old-1", "--yes").returncode == 0
+    assert "revoked" in agents(hub, token, "show", "old-1").stdout
+    assert agents(hub, token, "rm", "old-1", "--yes").returncode == 0
+    assert agents(hub, token, "show", "old-1").returncode == 4
 
 
 def test_a_conflict_that_is_none_cannot_be_resolved(hub: HubProcess, token: str) -> None:
