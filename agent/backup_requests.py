@@ -52,6 +52,8 @@ class BackupRequests:
                     "paths": list(message.paths or ()),
                     "to": message.to,
                     "snapshot": message.snapshot,
+                    "dry_run": bool(message.dry_run),
+                    "failed": bool(message.failed),
                 }
                 self._backups.perform("restore", message.plan_id, message.request_id, args)
             case wire.BackupLs():

@@ -74,13 +74,19 @@ class BackupVerify(Payload, frozen=True, kw_only=True):
 
 
 class BackupRestore(Payload, frozen=True, kw_only=True):
-    """Copy back: `paths`, or everything; to where it came from, or below `to`."""
+    """Copy back: `paths`, or everything; to where it came from, or below `to`.
+
+    `dry_run`: only say what would be overwritten; `failed`: again what the last one could not
+    bring back, alone, to where it was to go.
+    """
 
     plan_id: Id
     request_id: Id
     snapshot: Name | None = None
     paths: tuple[str, ...] | None = None
     to: str | None = None
+    dry_run: bool | None = None
+    failed: bool | None = None
 
 
 class BackupLs(Payload, frozen=True, kw_only=True):

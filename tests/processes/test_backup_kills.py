@@ -41,6 +41,13 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
 def strike(
     bench: BackupBench, rng: random.Random, tmp_path: Path, server: SshServer | None
 ) -> None:
@@ -67,7 +74,7 @@ def strike(
     # Whoever is left ends by itself: its lease is a second.
     end = time.monotonic() + 60
     for pid in pids:
-        while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        while is_alive(pid):
             assert time.monotonic() < end, pid
             time.sleep(0.02)
 

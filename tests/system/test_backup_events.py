@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -302,8 +303,17 @@ def test_backup2_verifies_lists_restores_and_keeps_schedules(ours: Setting, tmp_
     (snapshot,) = ask("backup_ls", "l1")["result"]["snapshots"]
     entries = ask("backup_ls", "l2", snapshot=snapshot, path="src/sub")["result"]["entries"]
     assert [entry["path"] for entry in entries] == ["src/sub/big"]
+    stubborn = tmp_path / "back" / "src" / "a"
+    (stubborn / "a full directory").mkdir(parents=True)
+    look = ask("backup_restore", "b0", to=str(tmp_path / "back"), dryRun=True)
+    assert (look["ok"], look["result"]["new"], look["result"]["dryRun"]) == (True, 1, True)
+    assert not (tmp_path / "back" / "src" / "sub").exists()
     back = ask("backup_restore", "b1", to=str(tmp_path / "back"))
-    assert back["ok"] is True
+    assert (back["ok"], back["result"]["partial"]) == (True, True)
+    assert back["result"]["failedPaths"] == ["src/a"]
+    shutil.rmtree(stubborn)
+    again = ask("backup_restore", "b2", failed=True)
+    assert (again["ok"], again["result"]["files"], stubborn.read_bytes()) == (True, 1, b"a")
     whole = (ours.source / "sub" / "big").read_bytes()
     assert (tmp_path / "back" / "src" / "sub" / "big").read_bytes() == whole
     (ours.dest / "src" / snapshot / "a").write_bytes(b"b")
