@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI
 
 from hub.console import (
     agents,
+    alerts,
     audit,
     backups,
     commands,
@@ -23,6 +24,7 @@ from hub.console.static_files import PackagedFiles
 PAGES = (
     login,
     agents,
+    alerts,
     one_agent,
     jobs,
     commands,
