@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 
 # Real processes, several files at once on what may be two cores: what fails beside the others must
 # fail alone, too. A list that is empty runs nothing the second time.
-once_more = { $(1) -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(2) || \
+once_more = { $(1) $(3) $(PYTEST_ARGS) $(2) || \
 	{ echo 'once more, one at a time:'; $(1) --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(2); }; }
 
 .PHONY: help lint types imports checks test test-houses test-waiting soak bench docs demo screens system node ready clean
@@ -94,13 +94,16 @@ test: ready
 	@$(MAKE) --no-print-directory test-houses
 	@$(MAKE) --no-print-directory -j 2 checks test-waiting
 
-# Nothing here is timed or kills by name: two at once.
+HOUSE_TESTS = $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
+
+# Nothing here is timed or kills by name: two at once. The console's browser and the hubs' databases
+# share two cores with the rest.
 test-houses: ready node
-	$(PYTEST) -n 2 $(PYTEST_ARGS) $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
+	@$(call once_more,$(PYTEST),$(HOUSE_TESTS),-n 2)
 
 # These mostly wait, for processes and for time to pass: a file at a time on each of a few.
 test-waiting: $(INSTALLED) node .venv-supervisor-4.2/.ready
-	cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed tests/processes tests/system)
+	cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed tests/processes tests/system,-n 3 --dist loadfile --no-loadscope-reorder)
 
 $(INSTALLED): .venv-wheel/.installed
 	@mkdir -p $@
