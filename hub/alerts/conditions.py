@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from hub.agents.models import Agent, Asset
 from hub.alerts.models import Alert
-from hub.clock import iso
+from hub.backup.models import BackupPlan
+from hub.clock import iso, iso_or_none
 from hub.heartbeat.models import Certificate
 
 OFFLINE_AFTER_MS = 5 * 60_000
@@ -64,16 +65,20 @@ def disk(session: Session, _now_ms: int) -> Iterable[Trouble]:
 
 
 def backup_failed(session: Session, _now_ms: int) -> Iterable[Trouble]:
-    """Find machines whose last backup failed."""
+    """Find machines with a backup whose last run failed, or could not read everything."""
     for asset in _assets(session, Asset.last_backup_ok.is_(False)):
-        yield _of(asset, "backup_failed", "the last backup failed")
+        yield _of(asset, "backup_failed", "the last backup failed, or is partial")
 
 
 def backup_overdue(session: Session, now_ms: int) -> Iterable[Trouble]:
     """Find machines that have backups, and none of late."""
-    for asset in _assets(session, Asset.last_backup_ms < now_ms - BACKUP_OVERDUE_MS):
-        assert asset.last_backup_ms is not None
-        yield _of(asset, "backup_overdue", f"no backup since {iso(asset.last_backup_ms)}")
+    late = select(BackupPlan.asset_id).where(
+        BackupPlan.is_late.is_(True), BackupPlan.removed_ms.is_(None)
+    )
+    is_old = Asset.last_backup_ms < now_ms - BACKUP_OVERDUE_MS
+    for asset in _assets(session, or_(is_old, Asset.id.in_(late))):
+        since = iso_or_none(asset.last_backup_ms) or "never"
+        yield _of(asset, "backup_overdue", f"a backup is overdue; the last one: {since}")
 
 
 def certificate(session: Session, now_ms: int) -> Iterable[Trouble]:

@@ -164,6 +164,7 @@ def remove(session: Session, who: Principal, plan: BackupPlan) -> None:
                             code="already_running", job_id=job.id)  # fmt: skip
     plan.removed_ms = now_ms()
     session.flush()
+    _show_at_machine(session, plan.asset_id)
     of = ("backup_plan", plan.id)
     audit.record(session, plan.tenant_id, who, "backup.plan", "removed", of=of)
 
@@ -207,9 +208,25 @@ def note_run(
     if is_good:
         plan.success_ms, plan.is_late = now, False
         plan.verified_ms = plan.is_verified = None
-    asset = session.get(Asset, plan.asset_id)
-    if asset is not None and state != "cancelled":
-        asset.last_backup_ms, asset.last_backup_ok = now, state == "succeeded"
+    session.flush()
+    _show_at_machine(session, plan.asset_id)
+
+
+def _show_at_machine(session: Session, asset_id: str) -> None:
+    """Let the machine's own row say when it was last backed up, and whether all of that went well.
+
+    A good run of one backup does not hide the failed one of another.
+    """
+    asset = session.get(Asset, asset_id)
+    if asset is None:
+        return
+    ran = [
+        (plan.last_ms, plan.last_state)
+        for plan in of_asset(session, asset_id)
+        if plan.last_ms is not None and plan.last_state != "cancelled"
+    ]
+    asset.last_backup_ms = max((at_ms for at_ms, _ in ran), default=None)
+    asset.last_backup_ok = all(state == "succeeded" for _, state in ran) if ran else None
     session.flush()
 
 
