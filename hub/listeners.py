@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from hub.assembly import Hub
 
 GRACE_S = 5
+KEEP_ALIVE_S = 75
+"""Longer than the time between two beats: an agent's connection is used again."""
 UNTAKEN_MS = 60_000
 BACKLOG = 4096
 AGENTS_PATHS = (
@@ -58,6 +60,7 @@ def config(hub: Hub, app: Any, **more: Any) -> uvicorn.Config:
         "server_header": False,
         "proxy_headers": bool(found.trusted_proxies),
         "forwarded_allow_ips": list(found.trusted_proxies),
+        "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": GRACE_S,
     }
     if found.tls_cert_file or found.tls_own_ca:

@@ -14,6 +14,7 @@ from hub.clock import iso
 from hub.heartbeat import inventories, notices
 from hub.heartbeat.agent_requests import agent_may, answer, documented, read_body
 from hub.heartbeat.identification import Shown
+from hub.heartbeat.plain_beats import Asked
 from hub.requests import Caller, TheHub, may
 from wire import limits, paths
 from wire.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -28,7 +29,7 @@ async def heartbeat(
 ) -> Response:
     """Take a beat in; 200 means that everything in it is stored."""
     beat = await read_body(request, HeartbeatRequest, limits.MAX_BEAT_BYTES)
-    taken = await hub.database.write(None, hub.beats.take, shown, beat)
+    taken = await hub.beating.ask(Asked(shown, beat))
     if taken.refusal is not None:
         raise taken.refusal
     assert taken.response is not None

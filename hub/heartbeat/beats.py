@@ -1,9 +1,9 @@
 """One beat: who sends it, what it brings, what it takes home. One unit of work, one answer.
 
-Rules: answered only when everything in it is stored. A beat that came before (`seq` and `sent_at`
-no newer than its boot's last) brings no samples and takes no commands; its results are heard, since
-they are idempotent. An agent that was started again on the same boot counts from the beginning, at
-a later `sent_at`. The first beat closes the window in which a lost enrolment reply is given again.
+Rules: answered only when everything in it is stored. A beat that came before (hub.heartbeat.boots)
+brings no samples and takes no commands; its results are heard, since they are idempotent. The first
+beat closes the window in which a lost enrolment reply is given again. What gathers while the
+database writes is one unit of work.
 Source: contract part 2; fault cases C (heartbeat rows).
 """
 
@@ -17,15 +17,21 @@ from sqlalchemy.orm import Session
 from hub.agents.models import Asset
 from hub.clock import now_ms
 from hub.errors import ForbiddenError, HubError
-from hub.heartbeat import certificates, command_progress, inventories, samples
+from hub.heartbeat import (
+    boots,
+    certificates,
+    command_progress,
+    inventories,
+    plain_beats,
+    samples,
+)
 from hub.heartbeat.identification import Known, Shown, audit_refusal, identify
 from hub.heartbeat.models import Command, Enrolment
-from wire import bodies
+from hub.heartbeat.plain_beats import Asked, Stored
 from wire.heartbeat import HeartbeatRequest, HeartbeatResponse
 from wire.problem import Code
 
 ACTION = "agent.beat"
-MAX_BOOTS = 8
 
 
 @dataclass
@@ -51,6 +57,30 @@ class Beats:
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
 
+    def take_many(self, session: Session, asked: list[Asked]) -> list[Taken]:
+        """Store some beats, in the system's scope; each has its own outcome.
+
+        A beat that fails leaves nothing behind, and the others their own.
+        """
+        stored = plain_beats.store(session, asked, now_ms())
+        return [
+            self._alone(session, *one) if done is None else self._plain(one.shown, done)
+            for one, done in zip(asked, stored, strict=True)
+        ]
+
+    def _plain(self, shown: Shown, done: Stored) -> Taken:
+        response = msgspec.structs.replace(
+            self._response(shown), want_inventory=done.wants_inventory
+        )
+        return Taken(known=done.known, response=response, presence=done.presence)
+
+    def _alone(self, session: Session, shown: Shown, beat: HeartbeatRequest) -> Taken:
+        try:
+            with session.begin_nested():
+                return self.take(session, shown, beat)
+        except HubError as error:
+            return Taken(refusal=error)
+
     def take(self, session: Session, shown: Shown, beat: HeartbeatRequest) -> Taken:
         """Store a beat, in the system's scope.
 
@@ -72,18 +102,17 @@ class Beats:
         enrolment = session.get_one(Enrolment, known.agent_id)
         if shown.is_certified and shown.leaf is not None:
             certificates.shown_first(session, shown.leaf)
-        is_replay = _note_boot(enrolment, beat)
+        after = boots.after(enrolment.boots, beat)
         enrolment.closed_ms = enrolment.closed_ms or now_ms()
         moved = [
             command
             for result in beat.command_results
             if (command := command_progress.report(session, known, result)) is not None
         ]
-        response = HeartbeatResponse(
-            server_ts=now_ms(), next_interval_sec=self._interval_s, agents_url=shown.agents_url
-        )
-        if is_replay:
+        response = self._response(shown)
+        if after is None:
             return Taken(known=known, response=response, moved=moved, is_replay=True)
+        enrolment.boots = after
         enrolment.beat_ms, enrolment.boot_id = now_ms(), beat.boot_id
         presence = self._keep_samples(session, known, beat)
         wants = _inventory(session, known, enrolment, beat)
@@ -100,31 +129,17 @@ class Beats:
             ),
         )
 
+    def _response(self, shown: Shown) -> HeartbeatResponse:
+        return HeartbeatResponse(
+            server_ts=now_ms(), next_interval_sec=self._interval_s, agents_url=shown.agents_url
+        )
+
     def _keep_samples(self, session: Session, known: Known, beat: HeartbeatRequest) -> str:
         asset = session.get_one(Asset, known.asset_id)
         asset.seen_ms = now_ms()
         if beat.metrics:
             samples.keep(session, known, asset, beat.metrics)
         return asset.presence
-
-
-def _note_boot(enrolment: Enrolment, beat: HeartbeatRequest) -> bool:
-    """Remember where a boot's beats stand; tell whether this one came before."""
-    sent_ms = _sent_ms(beat)
-    boots: dict[str, list[int]] = dict(enrolment.boots)
-    last = boots.pop(beat.boot_id, None)
-    if last is not None and beat.seq <= last[0] and sent_ms <= last[1]:
-        return True
-    boots[beat.boot_id] = [beat.seq, sent_ms]
-    enrolment.boots = dict(list(boots.items())[-MAX_BOOTS:])
-    return False
-
-
-def _sent_ms(beat: HeartbeatRequest) -> int:
-    try:
-        return int(bodies.wall_s(beat.sent_at) * 1000)
-    except (ValueError, OverflowError):
-        return 0
 
 
 def _inventory(

@@ -27,6 +27,7 @@ from hub.db.rows import affected
 from hub.errors import ConflictError, HubError, NotFoundError, SettingsError, UnauthorizedError
 from hub.heartbeat import arrivals, certificates, enrolment_tokens, proofs
 from hub.heartbeat.authority import Authority, Leaf
+from hub.heartbeat.identification import BEARER_PREFIX
 from hub.heartbeat.models import Enrolment, EnrolmentToken
 from hub.heartbeat.proofs import ShownKey
 from hub.keyring import Keyring
@@ -36,7 +37,6 @@ from wire import limits
 from wire.enrolment import EnrollRequest
 from wire.problem import Code
 
-BEARER_PREFIX = "jla"
 WINDOW_MS = limits.ENROLMENT_RETRY_S * 1000
 NONCE_MS = 60_000
 

@@ -25,6 +25,7 @@ from hub.heartbeat.models import Enrolment
 from hub.operators.models import Tenant
 from wire.problem import Code
 
+BEARER_PREFIX = "jla"
 PENDING_RETRY_S = 60
 
 
@@ -105,7 +106,7 @@ def audit_refusal(session: Session, known: Known, action: str) -> None:
 
 
 def _by_bearer(session: Session, text: str | None) -> Known | None:
-    if text is None or not tokens.is_token("jla", text):
+    if text is None or not tokens.is_token(BEARER_PREFIX, text):
         return None
     query = _agents().where(Enrolment.bearer_digest == tokens.digest(text))
     return _known(session, query)

@@ -8,9 +8,10 @@ Source: contract part 2 (`metrics`), 1.9.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from hub.agents.models import Asset
@@ -21,40 +22,47 @@ from wire import bodies
 from wire.fields import Stamp
 from wire.telemetry import Sample
 
-_OF_ASSET = ("cpu", "mem_percent", "disk_percent")
-_TEXTS = ("platform", "release", "arch", "agent_version")
+FIGURES_OF_ASSET = ("cpu", "mem_percent", "disk_percent")
+TEXTS_OF_ASSET = ("platform", "release", "arch", "agent_version")
+Brought = tuple[str, str, tuple[Sample, ...]]
+"""Tenant, machine, and its samples, newest last."""
 
 
 def keep(session: Session, known: Known, asset: Asset, samples: tuple[Sample, ...]) -> None:
     """Store what a beat brought; `asset` is the machine's row, seen just now."""
     assert asset.seen_ms is not None
-    stamped = {_at_ms(one.ts, asset.seen_ms): one for one in samples}
-    there = session.scalars(
-        select(Row.at_ms).where(Row.asset_id == known.asset_id, Row.at_ms.in_(stamped))
-    )
-    for at_ms in there.all():
-        del stamped[at_ms]
-    if stamped:
-        session.execute(
-            insert(Row), [_row(known, at_ms, stamped[at_ms]) for at_ms in sorted(stamped)]
-        )
-    _show(asset, samples[-1])
+    store(session, [(known.tenant_id, known.asset_id, samples)], asset.seen_ms)
+    for name, value in told(samples[-1]).items():
+        setattr(asset, name, value)
 
 
-def _row(known: Known, at_ms: int, sample: Sample) -> dict[str, Any]:
-    ids = {"tenant_id": known.tenant_id, "asset_id": known.asset_id, "at_ms": at_ms}
-    return ids | figures(sample, None)
+def store(session: Session, brought: Sequence[Brought], now_ms: int) -> None:
+    """Store the samples of some beats, save those that are there."""
+    rows = {
+        (asset_id, at_ms): {"tenant_id": tenant_id, "asset_id": asset_id, "at_ms": at_ms}
+        | figures(one, None)
+        for tenant_id, asset_id, samples in brought
+        for one in samples
+        for at_ms in (_at_ms(one.ts, now_ms),)
+    }
+    if not rows:
+        return
+    seen = {
+        "assets": sorted({asset_id for asset_id, _ in rows}),
+        "stamps": sorted({at_ms for _, at_ms in rows}),
+    }
+    for row in session.execute(_THERE, seen):
+        rows.pop((row.asset_id, row.at_ms), None)
+    if rows:
+        session.execute(insert(Row.__table__), list(rows.values()))  # type: ignore[arg-type]
 
 
-def _show(asset: Asset, newest: Sample) -> None:
-    """Keep what lists of machines show up to date."""
-    asset.sample = kept(newest)
+def told(newest: Sample) -> dict[str, Any]:
+    """Return what lists of machines show of a sample, by the column of the machine's row."""
     found, said = figures(newest, None), texts(newest)
-    for name in _OF_ASSET:
-        setattr(asset, name, found[name])
-    for name in _TEXTS:
-        if name in said:
-            setattr(asset, name, said[name])
+    row: dict[str, Any] = {"sample": kept(newest)}
+    row |= {name: found[name] for name in FIGURES_OF_ASSET}
+    return row | {name: said[name] for name in TEXTS_OF_ASSET if name in said}
 
 
 def _at_ms(stamp: Stamp | None, now_ms: int) -> int:
@@ -63,3 +71,10 @@ def _at_ms(stamp: Stamp | None, now_ms: int) -> int:
     except (ValueError, OverflowError):
         return now_ms
     return at_ms if 0 < at_ms <= now_ms else now_ms
+
+
+_TABLE = Row.__table__.c
+_THERE = select(_TABLE.asset_id, _TABLE.at_ms).where(
+    _TABLE.asset_id.in_(bindparam("assets", expanding=True)),
+    _TABLE.at_ms.in_(bindparam("stamps", expanding=True)),
+)
