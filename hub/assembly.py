@@ -14,7 +14,6 @@ from hub.admin.namespace import AdminEvents
 from hub.admin.service import Admin
 from hub.agents.admission import Admission
 from hub.agents.answers import Answers
-from hub.agents.batches import Batches
 from hub.agents.clones import Clones
 from hub.agents.housekeeping import Housekeeping
 from hub.agents.inbox import Inbox
@@ -33,9 +32,8 @@ from hub.heartbeat import authority
 from hub.heartbeat import upkeep as heartbeat_upkeep
 from hub.heartbeat.addresses import Addresses
 from hub.heartbeat.artifact_store import DirectoryStore
-from hub.heartbeat.beats import Beats, Taken
+from hub.heartbeat.beats import Beats
 from hub.heartbeat.enrolment import Enroller
-from hub.heartbeat.plain_beats import Asked
 from hub.heartbeat.showing import Reader, read_proxy_secret
 from hub.jobs.queue import Jobs
 from hub.jobs.reconciliation import Reconciliation
@@ -70,10 +68,7 @@ class Hub:
         )
         self.enroller = Enroller(keyring, self.authority, settings.certificate_hours)
         self.enrolment_failures = Failures(limit=20, window_s=60)
-        self.beats = Beats(settings.heartbeat_interval_s)
-        self.beating = Batches[Asked, Taken](
-            lambda asked: database.write(None, self.beats.take_many, asked)
-        )
+        self.beats = Beats(database, settings.heartbeat_interval_s)
         self.artifacts = DirectoryStore(settings.state_dir / "artifacts")
         self.doors = Doors()
         self.uses = Uses(database, self.later)

@@ -29,7 +29,7 @@ async def heartbeat(
 ) -> Response:
     """Take a beat in; 200 means that everything in it is stored."""
     beat = await read_body(request, HeartbeatRequest, limits.MAX_BEAT_BYTES)
-    taken = await hub.beating.ask(Asked(shown, beat))
+    taken = await hub.beats.ask(Asked(shown, beat))
     if taken.refusal is not None:
         raise taken.refusal
     assert taken.response is not None

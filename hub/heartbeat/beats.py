@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 from sqlalchemy.orm import Session
 
+from hub.agents.batches import Batches
 from hub.agents.models import Asset
 from hub.clock import now_ms
+from hub.db.database import Database
 from hub.errors import ForbiddenError, HubError
 from hub.heartbeat import (
     boots,
@@ -28,6 +30,7 @@ from hub.heartbeat import (
 from hub.heartbeat.identification import Known, Shown, audit_refusal, identify
 from hub.heartbeat.models import Command, Enrolment
 from hub.heartbeat.plain_beats import Asked, Stored
+from hub.heartbeat.policies import Policies
 from wire.heartbeat import HeartbeatRequest, HeartbeatResponse
 from wire.problem import Code
 
@@ -54,8 +57,20 @@ class Beats:
         interval_s: when the next one is wanted.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, database: Database, interval_s: float) -> None:
         self._interval_s = interval_s
+        self.policies = Policies()
+        self._gathered = Batches[Asked, Taken](
+            lambda asked: database.write(None, self.take_many, asked)
+        )
+
+    async def ask(self, asked: Asked) -> Taken:
+        """Take a beat, with all that come at the same time.
+
+        Raises:
+            UnavailableError, StorageFullError: nothing of it is stored.
+        """
+        return await self._gathered.ask(asked)
 
     def take_many(self, session: Session, asked: list[Asked]) -> list[Taken]:
         """Store some beats, in the system's scope; each has its own outcome.
@@ -70,7 +85,7 @@ class Beats:
 
     def _plain(self, shown: Shown, done: Stored) -> Taken:
         response = msgspec.structs.replace(
-            self._response(shown), want_inventory=done.wants_inventory
+            self._response(shown, done.known), want_inventory=done.wants_inventory
         )
         return Taken(known=done.known, response=response, presence=done.presence)
 
@@ -109,7 +124,7 @@ class Beats:
             for result in beat.command_results
             if (command := command_progress.report(session, known, result)) is not None
         ]
-        response = self._response(shown)
+        response = self._response(shown, known)
         if after is None:
             return Taken(known=known, response=response, moved=moved, is_replay=True)
         enrolment.boots = after
@@ -129,9 +144,12 @@ class Beats:
             ),
         )
 
-    def _response(self, shown: Shown) -> HeartbeatResponse:
+    def _response(self, shown: Shown, known: Known) -> HeartbeatResponse:
         return HeartbeatResponse(
-            server_ts=now_ms(), next_interval_sec=self._interval_s, agents_url=shown.agents_url
+            server_ts=now_ms(),
+            next_interval_sec=self._interval_s,
+            policy=self.policies.of_machine(known.tenant_id, known.tags),
+            agents_url=shown.agents_url,
         )
 
     def _keep_samples(self, session: Session, known: Known, beat: HeartbeatRequest) -> str:

@@ -52,6 +52,7 @@ class Known:
     name: str
     state: str
     enforces_mtls: bool
+    tags: tuple[str, ...] = ()
     address: str | None = None
     refusal: HubError | None = None
 
@@ -155,7 +156,10 @@ def _refusal_of_state(state: str) -> HubError | None:
     return ForbiddenError("this agent was revoked: enrol it again", code=Code.AGENT_REVOKED)
 
 
-def _agents() -> Select[str, str, str, str, str, str, bool]:
+_Agents = Select[str, str, str, str, str, str, bool, list[str]]
+
+
+def _agents() -> _Agents:
     return (
         select(
             Agent.id,
@@ -165,6 +169,7 @@ def _agents() -> Select[str, str, str, str, str, str, bool]:
             Asset.name,
             Agent.state,
             Tenant.enforces_mtls,
+            Asset.tags,
         )
         .join(Enrolment, Enrolment.agent_id == Agent.id)
         .join(Asset, Asset.id == Agent.asset_id)
@@ -173,9 +178,9 @@ def _agents() -> Select[str, str, str, str, str, str, bool]:
     )
 
 
-def _known(session: Session, query: Select[str, str, str, str, str, str, bool]) -> Known | None:
+def _known(session: Session, query: _Agents) -> Known | None:
     row = session.execute(query).first()
     if row is None:
         return None
-    agent_id, client_id, asset_id, tenant_id, name, state, enforces_mtls = row
-    return Known(agent_id, client_id, asset_id, tenant_id, name, state, enforces_mtls)
+    agent_id, client_id, asset_id, tenant_id, name, state, enforces_mtls, tags = row
+    return Known(agent_id, client_id, asset_id, tenant_id, name, state, enforces_mtls, tuple(tags))

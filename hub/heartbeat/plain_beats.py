@@ -27,7 +27,7 @@ E, A, M, T, C = (table.__table__.c for table in (Enrolment, Agent, Asset, Tenant
 _SENDERS = (
     select(
         E.bearer_digest, E.boots, E.closed_ms, E.inventory_digest, M.presence,
-        A.id, A.client_id, A.asset_id, A.tenant_id, M.name, A.state, T.enforces_mtls,
+        A.id, A.client_id, A.asset_id, A.tenant_id, M.name, A.state, T.enforces_mtls, M.tags,
     )
     .join_from(Enrolment.__table__, Agent.__table__, A.id == E.agent_id)
     .join(Asset.__table__, M.id == A.asset_id)
@@ -180,7 +180,7 @@ def _stored(one: _Plain, asked: Asked) -> Stored:
     sender, said = one.sender, one.beat.inventory_digest
     known = Known(
         sender.id, sender.client_id, sender.asset_id, sender.tenant_id, sender.name, sender.state,
-        sender.enforces_mtls, asked.shown.address,
+        sender.enforces_mtls, tuple(sender.tags), asked.shown.address,
     )  # fmt: skip
     wants = said is not None and said != sender.inventory_digest
     return Stored(known, sender.presence, wants)

@@ -1,5 +1,5 @@
 """What runs by itself: commands expire, artifacts are forgotten, links without their certificate
-are cut.
+are cut, tenants' policies are looked at.
 
 Rules: one loop; a database that does not answer is tried again at the next round.
 """
@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import select
 
 from hub.errors import HubError
-from hub.heartbeat import artifacts, command_progress, liveness, notices
+from hub.heartbeat import artifacts, command_progress, liveness, notices, policies
 from hub.operators.models import Tenant
 from wire.problem import Code
 
@@ -30,6 +30,7 @@ async def run(hub: Hub) -> None:
     waited_s = ARTIFACTS_EVERY_S
     while True:
         try:
+            hub.beats.policies.know(await hub.database.read(None, policies.read))
             await expire(hub)
             await cut_uncertified(hub)
             notices.silent(hub, await hub.database.read(None, liveness.silent))
