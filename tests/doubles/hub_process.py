@@ -32,7 +32,7 @@ from hub.operators import credentials, service
 
 JACKLINE = [sys.executable, "-P", "-m", "workers.program"]
 ADMIN, PASSWORD = "root", "a password of the tests"
-DEADLINE_S = 30.0
+DEADLINE_S = 75.0
 
 
 class HubProcess:
