@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ACK_STEP_BYTES = 16 << 10
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 3.0)
 CALL_S = 20.0
+PARTING_S = 3.0
 _PACED_CHARS = 4096
 _EVENTS = ("shell_output", "shell_gap", "shell_closed", "shell_detached", "shell_link", "dropped")
 # What no new try will mend.
@@ -106,10 +107,13 @@ class RemoteShell:
             self._call("shell_close", session=self.session)
 
     def hang_up(self) -> None:
-        """Disconnect for good; the session goes on without us."""
+        """Disconnect for good, once everything that was typed has arrived."""
         self._is_over.set()
-        if self._socket is not None:
-            self._socket.disconnect()
+        if self._socket is None:
+            return
+        with contextlib.suppress(CliError):
+            self._call_on(self._socket, "shell_detach", PARTING_S, session=self.session)
+        self._socket.disconnect()
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -153,7 +157,7 @@ class RemoteShell:
         try:
             take_over = {"take_over": True} if self._event == "shell_attach" else {}
             reply = self._call_on(
-                made, self._event, session=self.session, offset=self.position, **take_over
+                made, self._event, CALL_S, session=self.session, offset=self.position, **take_over
             )
         except BaseException:
             made.disconnect()
@@ -167,13 +171,15 @@ class RemoteShell:
 
     def _call(self, event: str, **payload: Any) -> dict[str, Any]:
         assert self._socket is not None
-        return self._call_on(self._socket, event, **payload)
+        return self._call_on(self._socket, event, CALL_S, **payload)
 
-    def _call_on(self, on: socketio.Client, event: str, **payload: Any) -> dict[str, Any]:
+    def _call_on(
+        self, on: socketio.Client, event: str, timeout_s: float, **payload: Any
+    ) -> dict[str, Any]:
         import socketio
 
         try:
-            reply = on.call(event, payload, namespace=NAMESPACE, timeout=CALL_S)
+            reply = on.call(event, payload, namespace=NAMESPACE, timeout=timeout_s)
         except socketio.exceptions.SocketIOError as error:
             raise CliError("the hub does not answer", exits.UNAVAILABLE) from error
         refused = (reply or {}).get("error")

@@ -15,7 +15,7 @@ from hub.cli import exits, machines, output
 from hub.cli.client import Client, reporting, segment
 from hub.cli.escapes import HELP, Command, Escapes
 from hub.cli.remote_shell import RemoteShell
-from hub.cli.terminal import Terminal
+from hub.cli.terminal import END_OF_INPUT, Terminal
 from hub.errors import CliError
 
 TURN_S = 1.0
@@ -71,6 +71,8 @@ class Turns:
             self._shell.resize(*self._terminal.size())
         while self._code is None:
             typed = self._terminal.wait(TURN_S)
+            if self._terminal.is_at_end and not typed and not self._shell.news:
+                typed = END_OF_INPUT  # whoever reads now may not have read the one before
             self._take_news()
             self._take_signals()
             if typed and self._code is None:

@@ -29,6 +29,8 @@ class Terminal:
         self.left_by: int | None = None
         """The signal that asks us to leave."""
         self.has_new_size = False
+        self.is_at_end = False
+        """Standard input has brought its last byte."""
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._woken, self._waker = socket.socketpair()
         for end in (self._woken, self._waker):
@@ -89,7 +91,7 @@ class Terminal:
             return self._decoder.decode(data)
         if not self._reads_keys:
             return ""
-        self._reads_keys = False
+        self._reads_keys, self.is_at_end = False, True
         self._selector.unregister(0)
         return self._decoder.decode(b"", final=True) + END_OF_INPUT
 
