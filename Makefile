@@ -94,12 +94,13 @@ test: ready
 	@$(MAKE) --no-print-directory test-houses
 	@$(MAKE) --no-print-directory -j 2 checks test-waiting
 
-HOUSE_TESTS = $(filter-out tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
+HOUSE_TESTS = $(filter-out tests/console tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
 
-# Nothing here is timed or kills by name: two at once. The console's browser and the hubs' databases
-# share two cores with the rest.
+# Nothing here is timed or kills by name: two at once. The console's tests have processes of their
+# own: Playwright keeps an event loop running in the thread that drives the browser.
 test-houses: ready node
 	@$(call once_more,$(PYTEST),$(HOUSE_TESTS),-n 2)
+	@$(call once_more,$(PYTEST),tests/console,-n 2 --dist loadfile)
 
 # These mostly wait, for processes and for time to pass: a file at a time on each of a few.
 test-waiting: $(INSTALLED) node .venv-supervisor-4.2/.ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,9 +58,11 @@ def test_no_word_prints_the_help_on_stderr(capsys: pytest.CaptureFixture[str]) -
     assert "usage:" in told.err
 
 
-def test_hub_says_that_it_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.main(["hub", "serve"]) == 69
-    assert "not part of this release" in capsys.readouterr().err
+def test_hub_that_is_not_set_up_names_the_cure(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert program.main(["hub", "serve", "--state-dir", str(tmp_path / "nowhere")]) == 78
+    assert "jackline hub init" in capsys.readouterr().err
 
 
 def test_word_gets_what_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
