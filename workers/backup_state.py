@@ -41,11 +41,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def is_running(said: dict[str, Any]) -> bool:
-    """Tell whether the process that a state names is still that process."""
+    """Tell whether the process that a state names is still that process, and no zombie."""
     pid, started = said.get("pid"), said.get("startTime")
     if not isinstance(pid, int) or not isinstance(started, int):
         return False
-    return said.get("bootId") == (processes.boot_id() or "") and processes.is_same(pid, started)
+    is_this_boot = said.get("bootId") == (processes.boot_id() or "")
+    return is_this_boot and processes.is_alive(processes.ProcessRef(pid, started))
 
 
 def write(folder: Path, said: dict[str, Any], *, durable: bool = False) -> None:

@@ -6,16 +6,19 @@ import base64
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent.backup_events import progress
 from tests.doubles.backup_worker import BackupBench, same
 from tests.facilities import only_if, require, require_root
+from workers import backup_state, processes
 from workers.messages_backup import BackupStep
 
 
@@ -157,6 +160,27 @@ def test_lock_of_a_run_that_died_is_taken_over_and_told(bench: BackupBench) -> N
     notes = bench.well("run")["notes"]
     assert any("pid 4242" in note and "taken over" in note for note in notes)
     assert not any("taken over" in note for note in bench.well("run")["notes"])
+
+
+def test_run_whose_dead_worker_nobody_has_reaped_counts_as_broken_off(
+    bench: BackupBench, tmp_path: Path
+) -> None:
+    """A zombie has its pid and its start time still."""
+    bench.well("run")
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    started = processes.start_time(zombie.pid)
+    while processes.state(zombie.pid) != "Z":
+        time.sleep(0.01)
+    left = tmp_path / "dest" / "src" / ".a.aB3xYz"
+    left.write_bytes(b"half")
+    state = bench.folder / "run.json"
+    said = msgspec.json.decode(state.read_bytes())
+    said |= {"state": "running", "pid": zombie.pid, "startTime": started}
+    state.write_bytes(msgspec.json.encode(said))
+    assert backup_state.read(bench.folder)["state"] == "interrupted"
+    bench.well("run")
+    zombie.wait()
+    assert not left.exists()
 
 
 def test_broken_off_run_sends_again_no_more_than_the_file_in_flight(

@@ -37,6 +37,7 @@ T = TypeVar("T")
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 MAX_ERRORS = 500
+_BROKEN_OFF = ("running", "interrupted", "failed", "cancelled")
 _PASSING = ("ssh", "connection", "timeout", "killed")
 
 
@@ -145,7 +146,8 @@ class Run:
             self._snapshot = self._snapshot._replace(seq=max(numbers) + 1)
         self._seq = max(numbers) + 1
         self._last = last
-        self._was_broken_off = last.get("state") in ("interrupted", "failed", "cancelled")
+        # Who is said to be running holds no lock: it is dead, whatever its process looks like.
+        self._was_broken_off = last.get("state") in _BROKEN_OFF
         if self._was_broken_off:
             ground.notes.append("the last run was broken off; this one goes on from there")
         since_s = float(last.get("since") or 0.0) if self._was_broken_off else 0.0
