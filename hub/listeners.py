@@ -6,7 +6,8 @@ broken handshake: who signed it, its dates, its row and whose it is are checked 
 (hub.heartbeat.identification). uvicorn hands no client certificate on: a protocol class does, as
 the ASGI TLS extension has it, one for HTTP and one for WebSocket.
 
-Source: ASGI TLS extension 1.0; uvicorn 0.54 (pinned by tests/system/hub/test_client_certificates.py).
+Source: ASGI TLS extension 1.0; uvicorn 0.54, tested by
+tests/system/hub/test_client_certificates.py.
 """
 
 from __future__ import annotations
