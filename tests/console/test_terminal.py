@@ -11,6 +11,8 @@ from tests.console.conftest import AUDITOR, OPERATOR, NewPerson
 from tests.doubles.browser import WAIT_MS, Person
 from tests.doubles.hub_process import HubProcess
 
+HUB_AWAY = re.compile(r"WebSocket connection to|ERR_CONNECTION_|Failed to fetch")
+
 
 def open_terminal(person: Person, asset_id: str) -> Page:
     page = person.show(f"/agents/{asset_id}/shell?new=1")
@@ -105,8 +107,8 @@ def test_a_terminal_survives_the_hub(hub: HubProcess, new_person: NewPerson, ass
     until_shown(page, "before-64")
     type_line(page, "echo behind-$((9*9))")
     until_shown(page, "behind-81")
-    assert all("WebSocket connection" in fault for fault in person.faults), person.faults
-    person.faults.clear()  # the browser's own word for a hub that was away
+    # A page also asks for its parts now and then: each of these is a hub that was away.
+    person.faults[:] = [fault for fault in person.faults if not HUB_AWAY.search(fault)]
 
 
 def test_a_session_is_played_again(new_person: NewPerson, asset_id: str) -> None:
