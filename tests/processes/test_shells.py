@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from collections.abc import Iterator
 
@@ -90,13 +91,14 @@ def test_shell_close_ends_the_whole_tree(place: Endpoint) -> None:
     """A setsid child and a program that ignores HUP and TERM go as well."""
     shells = family(place)
     shells.on_start(ShellStart(session="s1"))
-    script = "(trap '' HUP TERM; setsid sleep 1000) & setsid sleep 1001 & echo up\n"
+    seconds = 10**6 + secrets.randbelow(10**9)  # nobody else's on this machine
+    script = f"(trap '' HUP TERM; setsid sleep {seconds}) & setsid sleep {seconds} & echo up\n"
     shells.on_input(ShellInput(session="s1", data=script))
     place.until(lambda: "up\r\n" in text(place))
     shells.on_close(ShellClose(session="s1"))
     (closed,) = place.until(lambda: place.uplink.of(ShellClosed))
     assert closed.reason == "closed"
-    with os.popen("pgrep -f 'sleep 100[01]'") as found:
+    with os.popen(f"pgrep -f 'sleep [{str(seconds)[0]}]{str(seconds)[1:]}'") as found:
         assert found.read() == ""
 
 

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -205,10 +206,11 @@ def test_command_quoted_metacharacters_are_data(peers: Peers) -> None:
 
 
 def test_command_timeout_ends_the_whole_tree(peers: Peers) -> None:
-    command = "sh -c 'trap \"\" TERM; setsid sleep 987 & sleep 988'"
+    seconds = 10**6 + secrets.randbelow(10**9)  # nobody else's on this machine
+    command = f"sh -c 'trap \"\" TERM; setsid sleep {seconds} & sleep {seconds}'"
     outcome = peers.run(command, timeoutSec=1)["result"]
     assert outcome["summary"]["code"] == 124
-    with os.popen("pgrep -f 'sleep 98[78]'") as found:
+    with os.popen(f"pgrep -f 'sleep [{str(seconds)[0]}]{str(seconds)[1:]}'") as found:
         assert found.read() == ""
 
 
