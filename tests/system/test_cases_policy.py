@@ -128,9 +128,13 @@ def test_listed_command_is_the_absolute_program_with_its_arguments(guarded: Guar
     """Neither the agent's own PATH nor the working directory decides what `ls` is; what would be
     special to a shell is data."""
     trap = guarded.canary.parent / "trap"
-    assert guarded.ask(command=f"ls {guarded.listed}")["stdout"] == "seen\n"
-    assert guarded.ask(command="ls -d .", cwd=str(trap), env={"LANG": "C"})["stdout"] == ".\n"
-    assert guarded.ask(command="echo fixed '; id' '*'")["stdout"] == "fixed ; id *\n"
+    for said, cmd in (
+        ("seen\n", {"command": f"ls {guarded.listed}"}),
+        (".\n", {"command": "ls -d .", "cwd": str(trap), "env": {"LANG": "C"}}),
+        ("fixed ; id *\n", {"command": "echo fixed '; id' '*'"}),
+    ):
+        result = guarded.ask(**cmd)
+        assert result["stdout"] == said, result
     assert not guarded.canary.exists()
 
 
