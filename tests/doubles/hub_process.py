@@ -1,12 +1,15 @@
 """The real hub: `jackline hub serve` in a process of its own, on a free port, with its own state.
 
 Rules: leaves nothing behind; the environment is built, not inherited; secrets cross on stdin. Its
-port stays when it is killed and started again.
+port stays when it is killed and started again. With SQLite `jackline hub init` ran once for all
+hubs of a test process: each gets a copy.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import shutil
 import signal
@@ -32,6 +35,7 @@ from hub.operators import credentials, service
 
 JACKLINE = [sys.executable, "-P", "-m", "workers.program"]
 ADMIN, PASSWORD = "root", "a password of the tests"
+BUILT_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 DEADLINE_S = 75.0
 
 
@@ -46,15 +50,16 @@ class HubProcess:
     def __init__(self, database_url: str | None = None, env: dict[str, str] | None = None) -> None:
         self.state_dir = Path(tempfile.mkdtemp(prefix="jlh-", dir="/tmp"))
         self.port = free_port()
-        self.env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **(env or {})}
+        self.env = {**BUILT_ENV, **(env or {})}
         if database_url is not None:
             self.env["JACKLINE_HUB_DATABASE_URL"] = database_url
         self.context: ssl.SSLContext | None = None  # how https is judged
         self.prefix: list[str] = []  # argv that starts it, e.g. in a network of its own
         self.process: subprocess.Popen[bytes] | None = None
-        self.command(
-            "init", "--admin", ADMIN, "--password-stdin", stdin=f"{PASSWORD}\n"
-        ).check_returncode()
+        if database_url is None:
+            shutil.copytree(_initialised(), self.state_dir, dirs_exist_ok=True)
+        else:
+            _initialise(self.state_dir, self.env)
 
     @property
     def url(self) -> str:
@@ -104,16 +109,7 @@ class HubProcess:
 
     def command(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run `jackline hub WORD ...` over its files."""
-        word, *rest = words
-        return subprocess.run(
-            [*JACKLINE, "hub", word, *self._where(), *rest],
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return _command(self.state_dir, self.env, *words, stdin=stdin)
 
     def add_agent(self, client_id: str, tenant: str = "default") -> str:
         """Register an agent; return its `authToken`."""
@@ -232,6 +228,35 @@ def running_hub(
         yield hub.start()
     finally:
         hub.close()
+
+
+@functools.cache
+def _initialised() -> Path:
+    """Return a state directory that `jackline hub init` has made, to be copied."""
+    place = Path(tempfile.mkdtemp(prefix="jlh-", dir="/tmp"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    _initialise(place, BUILT_ENV)
+    return place
+
+
+def _initialise(state_dir: Path, env: dict[str, str]) -> None:
+    """Run `jackline hub init`."""
+    words = ("init", "--admin", ADMIN, "--password-stdin")
+    _command(state_dir, env, *words, stdin=f"{PASSWORD}\n").check_returncode()
+
+
+def _command(
+    state_dir: Path, env: dict[str, str], word: str, *rest: str, stdin: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*JACKLINE, "hub", word, "--state-dir", str(state_dir), *rest],
+        env=env,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def free_port() -> int:
