@@ -222,7 +222,14 @@ class Commands:
         else:
             sentence = "the endpoint was restarted while this command ran: outcome unknown"
             result = refused(job.request, Refusal(OUR_FAILURE, sentence, "unknown_outcome"))
-        self._uplink.final(result, record.job_id, on_stored=on_stored, digest=job.digest)
+        job.done = True
+        self._jobs[job.key] = job  # until it is stored, a hub that asks again would run it again
+
+        def stored() -> None:
+            self._jobs.pop(job.key, None)
+            on_stored()
+
+        self._uplink.final(result, record.job_id, on_stored=stored, digest=job.digest)
 
     def on_ready(self, worker: Worker, hello: Hello) -> None:
         """Tell an adopted worker whether anybody listens."""

@@ -11,7 +11,7 @@ from wire.events import ToServer
 
 @dataclass
 class RecordingUplink:
-    """See `agent.uplink.Uplink`; finals are stored at once unless `disk_full`."""
+    """See `agent.uplink.Uplink`; finals are stored at once unless `disk_full`, else by `store`."""
 
     features: frozenset[str] = frozenset()
     last_features: frozenset[str] = frozenset()
@@ -20,6 +20,7 @@ class RecordingUplink:
     disk_full: bool = False
     said: list[ToServer] = field(default_factory=list)
     finals: list[ToServer] = field(default_factory=list)
+    unstored: list[Callable[[], object]] = field(default_factory=list)
     on_data: Callable[[str, int], Any] | None = None
 
     def control(self, message: ToServer) -> None:
@@ -43,7 +44,15 @@ class RecordingUplink:
     ) -> None:
         self.said.append(message)
         self.finals.append(message)
-        if on_stored is not None and not self.disk_full:
+        if on_stored is not None and self.disk_full:
+            self.unstored.append(on_stored)
+        elif on_stored is not None:
+            on_stored()
+
+    def store(self) -> None:
+        """The disk takes everything again."""
+        unstored, self.unstored, self.disk_full = self.unstored, [], False
+        for on_stored in unstored:
             on_stored()
 
     def of(self, kind: type) -> list[Any]:
