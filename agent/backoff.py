@@ -1,9 +1,9 @@
 """How long to wait before the next attempt to connect. Pure: no clock, no I/O.
 
 Rules: 1, 2, 4, 8, 16, 30, 30 … s, each wait uniform in [half, whole]; only a `hello_ack` starts the
-row again. A refusal may set its own wait: the server's `retryAfterMs` replaces it and does not
-climb the row; `auth_revoked` waits 10 minutes whatever else was said. While the clock is unset the
-wait is 30 s: nothing signed now can be accepted before it is right.
+row again. A refusal may set its own wait: the server's `retryAfterMs` replaces it, within bounds,
+and does not climb the row; `auth_revoked` waits 10 minutes whatever else was said. While the clock
+is unset the wait is 30 s: nothing signed now can be accepted before it is right.
 
 Source: contract 1.1; fault cases A and J.
 """
@@ -17,8 +17,9 @@ from wire import limits
 
 REVOKED = "auth_revoked"
 CLOCK_UNSET_WAIT_S = 30.0
-# A wait that a server asks for is its own admission control; beyond this it is a mistake.
-MAX_ASKED_WAIT_S = 3600.0
+# A wait that a server asks for is its own admission control; outside of this it is a mistake, and
+# "at once", said to everybody, would have all of them at its door without a pause.
+MIN_ASKED_WAIT_S, MAX_ASKED_WAIT_S = 0.5, 3600.0
 
 
 class Backoff:
@@ -53,7 +54,7 @@ class Backoff:
         if reason == REVOKED:
             return limits.REVOKED_WAIT_S
         if retry_after_ms is not None:
-            return min(retry_after_ms / 1000.0, MAX_ASKED_WAIT_S)
+            return min(max(retry_after_ms / 1000.0, MIN_ASKED_WAIT_S), MAX_ASKED_WAIT_S)
         if is_clock_unset:
             return CLOCK_UNSET_WAIT_S
         steps = limits.BACKOFF_STEPS_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.backoff import CLOCK_UNSET_WAIT_S, MAX_ASKED_WAIT_S, Backoff
+from agent.backoff import CLOCK_UNSET_WAIT_S, MAX_ASKED_WAIT_S, MIN_ASKED_WAIT_S, Backoff
 from wire.limits import REVOKED_WAIT_S
 
 
@@ -39,12 +39,14 @@ def test_backoff_starts_over_only_when_reset() -> None:
 def test_backoff_takes_the_servers_wait_and_does_not_climb_for_it() -> None:
     backoff = Backoff(longest)
     assert backoff.next_s("rate_limited", 4500.0) == 4.5
-    assert backoff.next_s("rate_limited", 0.0) == 0.0
     assert backoff.next_s() == 1
 
 
 def test_backoff_bounds_the_servers_wait() -> None:
-    assert Backoff(longest).next_s("rate_limited", 1e15) == MAX_ASKED_WAIT_S
+    """A server that says "at once" to whom it refuses must not be asked without a pause."""
+    backoff = Backoff(longest)
+    assert backoff.next_s("rate_limited", 1e15) == MAX_ASKED_WAIT_S
+    assert backoff.next_s("rate_limited", 0.0) == MIN_ASKED_WAIT_S == 0.5
 
 
 @pytest.mark.parametrize("asked", [None, 10.0])
