@@ -10,7 +10,6 @@ Source: contract 1.4.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 
 from workers.errors import CommandLineError
@@ -27,7 +26,8 @@ _PIECE = rf"[^ \t\r'\"\\{_ACTS}]+|{_SINGLE}|{_DOUBLE}|{_ESCAPED}"
 _WORD = re.compile(rf"[ \t\r]*((?:{_PIECE})+)", re.DOTALL)
 _SPECIAL = re.compile(rf"['\"\\{_ACTS}]")
 
-_B64 = "[A-Za-z0-9+/=_-]"
+# Whatever stands there: base64 that is none is told as that, and not as a pipe without a shell.
+_B64 = r"[^\s'\"\\;|&<>()$`]"
 _CRONTAB = re.compile(
     r"""[ \t]*(?:echo|printf[ \t]+(?:%s|'%s'|"%s"))[ \t]+"""
     rf"""(?:(?P<bare>{_B64}+)|'(?P<single>{_B64}*)'|"(?P<double>{_B64}*)")"""
@@ -70,7 +70,7 @@ def recognise_crontab(command: str) -> bytes | None:
     text = match["bare"] or match["single"] or match["double"] or ""
     try:
         crontab = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise CommandLineError("what is to become the crontab is not valid base64") from None
     if b"\0" in crontab:
         raise CommandLineError("what is to become the crontab holds a NUL")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from agent.limits import Slots
 from agent.shells import Shells
+from tests.doubles import vitals
 from tests.doubles.endpoint import Endpoint, endpoint
 from wire.shell import ShellClose, ShellClosed, ShellInput, ShellOutput, ShellResize, ShellStart
 from workers.messages import ShellSpec
@@ -63,6 +64,26 @@ def test_shell_echoes_what_is_typed_and_ends_once(place: Endpoint) -> None:
     place.until(lambda: os.listdir(f"{place.state}/jobs") == [])
 
 
+def test_shell_that_lets_go_of_its_terminal_is_waited_for_asleep(place: Endpoint) -> None:
+    """Its exit is its end, and until then nobody looks a hundred times a second."""
+    shells = family(place)
+    shells.on_start(ShellStart(session="s1"))
+    shells.on_input(ShellInput(session="s1", data="exec sleep 1.5 <&- >&- 2>&-\n"))
+    (worker,) = list(place.pool)
+    program = Path("/proc", str(place.until(lambda: worker.child_pid)))
+    place.until(lambda: "sleep" in (program / "cmdline").read_text())
+    before = switches(worker.pid)
+    place.until(lambda: place.uplink.of(ShellClosed))
+    assert switches(worker.pid) - before < 60
+    assert [(c.code, c.reason) for c in place.uplink.of(ShellClosed)] == [(0, "exit")]
+
+
+def switches(pid: int) -> int:
+    """How often a process has gone to sleep."""
+    lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
+
+
 def test_shell_killed_worker_closes_the_session_with_its_signal(place: Endpoint) -> None:
     """A dead worker is told at once, and nothing of its tree is left."""
     shells = family(place)
@@ -91,15 +112,16 @@ def test_shell_close_ends_the_whole_tree(place: Endpoint) -> None:
     """A setsid child and a program that ignores HUP and TERM go as well."""
     shells = family(place)
     shells.on_start(ShellStart(session="s1"))
-    seconds = 10**6 + secrets.randbelow(10**9)  # nobody else's on this machine
-    script = f"(trap '' HUP TERM; setsid sleep {seconds}) & setsid sleep {seconds} & echo up\n"
+    script = "(trap '' HUP TERM; setsid sleep 1000) & setsid sleep 1001 & echo up\n"
     shells.on_input(ShellInput(session="s1", data=script))
     place.until(lambda: "up\r\n" in text(place))
+    (worker,) = list(place.pool)
+    mark = f"JACKLINE_JOB={worker.record.job_id}"
+    place.until(lambda: len(vitals.marked(mark)) >= 3)
     shells.on_close(ShellClose(session="s1"))
     (closed,) = place.until(lambda: place.uplink.of(ShellClosed))
     assert closed.reason == "closed"
-    with os.popen(f"pgrep -f 'sleep [{str(seconds)[0]}]{str(seconds)[1:]}'") as found:
-        assert found.read() == ""
+    assert vitals.marked(mark) == []
 
 
 def test_shell_output_over_the_window_arrives_whole(place: Endpoint) -> None:

@@ -147,7 +147,9 @@ def test_crontab_form_is_recognised_as_a_whole_or_not_at_all(command):
     assert recognise_crontab(command) is None
 
 
-@pytest.mark.parametrize("text", ["QUJ", "Q===", "QU=JD", "QU_D", "====", "QQ==QQ=="])
+@pytest.mark.parametrize(
+    "text", ["QUJ", "Q===", "QU=JD", "QU_D", "====", "QQ==QQ==", "%%%", "QÜ=="]
+)
 def test_crontab_form_refuses_what_is_no_base64(text):
     with pytest.raises(CommandLineError, match="base64"):
         recognise_crontab(f"echo {text} | base64 -d | crontab -")

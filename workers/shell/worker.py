@@ -63,6 +63,7 @@ class ShellWorker:
         self._reaper.attach(desk.loop)
         self._pid: int | None = None
         self._status: int | None = None
+        self._is_drained = False  # every slave descriptor is closed, and all output was read
         self._ended: ShellEnded | None = None
         self._end_reason: str | None = None
         self._size: tuple[int, int] | None = None
@@ -88,7 +89,7 @@ class ShellWorker:
             self._finish("exit", code=code, detail=f"{spec.argv[0]}: {e.strerror}")
             return
         terminal.on_output = self._on_output
-        terminal.on_end = self._on_silence
+        terminal.on_end = self._on_terminal_end
         self._terminal, self._pid = terminal, terminal.pid
         self._reaper.watch(terminal.pid, self._on_exit)
         self._desk.send(Running(child_pid=terminal.pid))
@@ -203,9 +204,17 @@ class ShellWorker:
             self._terminal.resize(*self._size)
         self._size = None
 
+    def _on_terminal_end(self) -> None:
+        """A program may go on without a terminal: only its exit is its end."""
+        self._is_drained = True
+        if self._status is not None:
+            self._on_silence()
+
     def _on_exit(self, status: int) -> None:
         self._status = status
-        if self._end_reason is None:
+        if self._is_drained:
+            self._desk.loop.call_soon(self._on_silence)
+        elif self._end_reason is None:
             self._wait_for_silence()
             self._regulate()
             self._desk.loop.call_later(LAST_OUTPUT_MOST_S, self._on_silence)
@@ -217,10 +226,6 @@ class ShellWorker:
 
     def _on_silence(self) -> None:
         """The terminal is at its end, or its shell is and nothing more came."""
-        if self._status is None:
-            # Every slave descriptor is closed but the shell has not been collected yet.
-            self._desk.loop.call_later(0.01, self._on_silence)
-            return
         if self._end_reason is None and self._ended is None:
             self._stop_timers()
             self._finish("exit")
