@@ -2,7 +2,8 @@
 
 Rules: a Transcript is put together by offset alone, so that a byte lost, doubled or changed is a
 failure; a job leaves a line in a file each time it runs, and is asked for again after each hello
-until its result is there, as contract 1.7 has a hub do.
+until its result is there, as contract 1.7 has a hub do. A link is resumed once, and nothing with a
+`jobId` is said on one before its hello: the agent would not know the word yet.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Transcript:
             self._output(payload["offset"], as_received(report).raw())
         elif report["event"] == "shell_gap":
             start, end = payload["from"], payload["to"]
-            assert start == len(self.data), f"gap from {start}, have {len(self.data)}"
+            have = len(self.data)
+            assert start == have, f"{self.session}: gap from {start} to {end}, have {have}"
             self.data += b"\0" * (end - start)
             self.gaps.append((start, end))
 
@@ -126,12 +128,12 @@ class Console:
         assert isinstance(payload, dict)
         return payload
 
-    def ask(self, command: str, job: str | None = None, **cmd: Any) -> str:
-        """Ask for a command; `token` and `jobId` are the returned name."""
+    def ask(self, command: str, job: str | None = None, sid: str | None = None, **cmd: Any) -> str:
+        """Ask for a command, on the newest link; `token` and `jobId` are the returned name."""
         job = job or f"job-{next(_NAMES)}"
         request = {"token": job, "jobId": job, "cmd": {"command": command, **cmd}}
         self.asked[job] += 1
-        self.hub.emit("admin_run", request)
+        self.hub.emit("admin_run", request, sid=sid or self._greeted())
         return job
 
     def job(self, until: float | Path) -> str:
@@ -161,7 +163,10 @@ class Console:
 
     def follow(self) -> Console:
         """From now on resume earlier sessions after each hello, and ask for lost jobs again."""
-        self._follower = threading.Thread(target=self._follow, name="console", daemon=True)
+        resumed, position = self._greeted(), self.hub.record.mark()
+        self._follower = threading.Thread(
+            target=self._follow, args=(resumed, position), name="console", daemon=True
+        )
         self._follower.start()
         return self
 
@@ -176,34 +181,47 @@ class Console:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
+        try:
+            self.stop()
+        except AssertionError as fault:
+            if error is None:
+                raise
+            error.add_note(f"and before that, a transcript was wrong: {fault}")
 
-    def _follow(self) -> None:
-        position = self.hub.record.mark()
+    def _follow(self, resumed: str | None, position: int) -> None:
         while not self._stopping.is_set():
-            try:
-                hello = self.hub.record.wait("hello", lambda _: True, 0.2, position)
-            except NotSeenError:
-                continue
+            with contextlib.suppress(NotSeenError):
+                self.hub.record.wait("hello", lambda _: True, 0.2, position)
             position = self.hub.record.mark()
+            sid = self._greeted()
+            if sid is None or sid == resumed:
+                continue
+            resumed = sid
             try:
                 self._read()
             except AssertionError as error:
                 self.fault = error
                 return
             with contextlib.suppress(AssertionError, OSError):  # the hub is gone again
-                self._resume(hello["sid"])
+                self._resume(sid)
 
     def _resume(self, sid: str) -> None:
+        """On this link alone: a second time on the next one would ask for what was acknowledged."""
         for session, transcript in list(self._transcripts.items()):
             if self._begun_on[session] == sid:
                 continue  # nothing was lost: that would be behind what was acknowledged
-            self.hub.emit("shell_resume", {"session": session, "offset": len(transcript.data)})
+            request = {"session": session, "offset": len(transcript.data)}
+            self.hub.emit("shell_resume", request, sid=sid)
         known = self.results()
         for name, command in list(self.jobs.items()):
             if name not in known:
-                self.ask(command, name, timeoutSec=60)
+                self.ask(command, name, sid, timeoutSec=60)
+
+    def _greeted(self) -> str | None:
+        """Return the newest link that has had its hello; None where the hub never says one."""
+        hellos = self.hub.record.of("hello")
+        return hellos[-1]["sid"] if hellos else None
 
     def _read(self) -> None:
         with self._lock:

@@ -107,13 +107,15 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
         finals = hub.finals()
         not_begun = set()
         for job in console.jobs:
-            mine = [final["payload"] for final in finals if final["payload"].get("jobId") == job]
-            (outcome,) = {_in_short(payload["result"]) for payload in mine}
+            mine = [final for final in finals if final["payload"].get("jobId") == job]
+            outcomes = {_in_short(final["payload"]["result"]) for final in mine}
+            assert len(outcomes) == 1, (job, console.asked[job], mine)
+            (outcome,) = outcomes
             if outcome[:2] == ("", 125) and outcome[2] in ("agent_restarted", "unknown_outcome"):
                 # Killed between the job's record and its start: told, and it never ran.
                 not_begun.add(job)
             else:
-                assert outcome == (f"done {job}\n", 0, None)
+                assert outcome == (f"done {job}\n", 0, None), (job, mine)
         assert sorted(console.runs()) == sorted(console.jobs.keys() - not_begun)
         # Exactly once in effect: the same final may come again under the id that the hub knows;
         # another only where the hub itself asked again.

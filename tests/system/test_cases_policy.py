@@ -148,12 +148,17 @@ def test_what_the_machine_does_not_allow_is_refused_in_each_familys_words(
     assert refused["error"] == "policy_denied"
     hub.emit("shell_start", {"session": "s"})
     assert hub.wait_for("shell_closed", session="s", timeout=20).payload["reason"] == "disabled"
-    (guarded.agent.config_file.parent / "policy.yaml").write_text("profile: reporter\n")
-    (guarded.agent.config_file.parent / "policy.yaml").chmod(0o600)
-    mark = hub.record.mark()
-    guarded.agent.terminate()
-    guarded.agent.start()
-    hub.wait_for_connection(since=mark)
-    hub.emit("sync_keys", {"user": "somebody"})
-    keys = hub.wait_for("keys_sync_result", user="somebody", timeout=20).payload
-    assert (keys["ok"], keys["error"]) == (False, "policy_denied")
+
+
+def test_keys_are_not_synchronised_on_a_machine_that_only_reports() -> None:
+    with NodeHub() as hub:
+        agent = AgentProcess(hub.url, {"keys": {"baseUrl": "http://127.0.0.1:1"}})
+        (agent.config_file.parent / "policy.yaml").write_text("profile: reporter\n")
+        try:
+            agent.start()
+            hub.wait_for_connection()
+            hub.emit("sync_keys", {"user": "somebody"})
+            keys = hub.wait_for("keys_sync_result", user="somebody", timeout=20).payload
+            assert (keys["ok"], keys["error"]) == (False, "policy_denied")
+        finally:
+            agent.close()

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.doubles import vitals
 from tests.doubles.agent_process import AgentProcess, running_agent
 from tests.doubles.hubs import Hub, HubOptions, NodeHub, ScriptedHub
 
@@ -206,12 +206,11 @@ def test_command_quoted_metacharacters_are_data(peers: Peers) -> None:
 
 
 def test_command_timeout_ends_the_whole_tree(peers: Peers) -> None:
-    seconds = 10**6 + secrets.randbelow(10**9)  # nobody else's on this machine
+    seconds = f"987.{os.getpid()}"  # like nobody else's beside this test
     command = f"sh -c 'trap \"\" TERM; setsid sleep {seconds} & sleep {seconds}'"
     outcome = peers.run(command, timeoutSec=1)["result"]
     assert outcome["summary"]["code"] == 124
-    with os.popen(f"pgrep -f 'sleep [{str(seconds)[0]}]{str(seconds)[1:]}'") as found:
-        assert found.read() == ""
+    assert vitals.marked(seconds) == []
 
 
 def test_command_killed_by_a_signal_tells_so(peers: Peers) -> None:

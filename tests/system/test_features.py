@@ -367,4 +367,5 @@ def test_shell_without_a_link_ends_after_its_time(agent_too: bool) -> None:
         pair.hub.wait_for_connection(since=mark, timeout=40)
         pair.hub.emit("shell_resume", {"session": session, "offset": 0})
         closed = pair.hub.wait_for("shell_closed", session=session).payload
-        assert closed["reason"] == "detached_timeout"
+        # Counted by the agent; by the worker alone, where the next agent took longer to come.
+        assert closed["reason"] in ("detached_timeout", *(("lease_expired",) if agent_too else ()))
