@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent import configfile, configvalues, dirs, identity
+from agent import configfile, configvalues, dirs, identity, started_from
 from agent.configkeys import (
     BRANCHES,
     BY_NAME,
@@ -106,6 +106,9 @@ class _Reader:
         self._values: dict[str, Value] = {}
         self._file, self._named = find_file(options, environ)
         self._dirs = dirs.find(environ)
+        folder = self._file.parent if self._file else self._dirs.config
+        self._policy_file = folder / "policy.yaml"
+        self._seen = started_from.marks((self._file, self._policy_file))
         self._identity: Identity | None = None
         self._is_identity_broken = False
 
@@ -286,7 +289,6 @@ class _Reader:
 
     def _settings(self) -> Settings:
         value = {name: found.value for name, found in self._values.items()}
-        folder = self._file.parent if self._file else self._dirs.config
         return Settings(
             client_id=value["clientId"],
             server_url=value["serverUrl"],
@@ -305,9 +307,10 @@ class _Reader:
             dirs=self._dirs,
             identity=self._identity,
             config_file=self._file,
-            policy_file=folder / "policy.yaml",
+            policy_file=self._policy_file,
             proxies=proxies(self._environ),
             origins={name: found.origin for name, found in self._values.items()},
+            files=self._seen,
             warnings=tuple(self._warnings),
         )
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from agent import dirs
-from agent.errors import ControlError, NoAgentError
+from agent.errors import ControlError, NoAgentError, SilentAgentError
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -40,13 +41,15 @@ def ask(
         The answer's fields.
 
     Raises:
-        NoAgentError: nobody answers.
+        NoAgentError: nobody answers; SilentAgentError where somebody should.
         ControlError: the agent refused; `code` says why.
     """
     tried: list[str] = []
     for path in dirs.control_sockets(environ):
         try:
             return ask_at(path, request, timeout_s=timeout_s, **fields)
+        except SilentAgentError:
+            raise
         except NoAgentError as e:
             tried.append(str(e))
     raise NoAgentError("; ".join(tried))
@@ -62,7 +65,7 @@ def ask_at(
             connection.sendall(line)
             answer = json.loads(_read_line(connection))
         except TimeoutError as e:
-            raise NoAgentError(f"{path}: the agent does not answer") from e
+            raise SilentAgentError(_silent(path, connection)) from e
         except OSError as e:
             raise NoAgentError(f"{path}: {e.strerror or e}") from e
         except ValueError as e:
@@ -88,6 +91,17 @@ def _connect(path: Path, timeout_s: float) -> socket.socket:
         connection.close()
         raise NoAgentError(f"no agent runs here ({path})") from e
     return connection
+
+
+def _silent(path: Path, connection: socket.socket) -> str:
+    """Name the process that listens, for whoever has to end it."""
+    if sys.platform != "linux":
+        return f"{path}: the agent does not answer"
+    pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    return (
+        f"{path}: the agent (pid {pid}) does not answer; if it stays like that, `kill -9 {pid}`: "
+        "its jobs go on, and its supervisor starts another"
+    )
 
 
 def _read_line(connection: socket.socket) -> bytes:

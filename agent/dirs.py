@@ -8,6 +8,8 @@ Source: docs/reference/configuration.rst "Directories"; cases J "State dir modes
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import stat
 import sys
@@ -18,6 +20,7 @@ from pathlib import Path
 from agent.errors import DirectoryError
 
 CONTROL_SOCKET = "control.sock"
+GROUP_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,13 @@ def control_sockets(environ: Mapping[str, str] = os.environ) -> list[Path]:
     return list(dict.fromkeys([mine, system_dirs(environ).control_socket]))
 
 
-def prepare(path: Path, *, group: int | None = None) -> None:
+def prepare(path: Path, *, group: int | None = None, may_be_passed: bool = False) -> None:
     """Make a directory of ours, 0700, or check that it still is one.
 
     Args:
         path: made with its parents (those 0755).
         group: id of a group that may pass through (mode 0710), to reach the control socket.
+        may_be_passed: a group may have been let through before; it is not, when `group` is None.
 
     Raises:
         DirectoryError: it cannot be made, is a link, is not ours, or others may look into it.
@@ -112,42 +116,97 @@ def prepare(path: Path, *, group: int | None = None) -> None:
             pass
     except OSError as e:
         raise DirectoryError(f"{path}: cannot be made: {e.strerror}") from e
-    check(path, group=group)
-
-
-def check(path: Path, *, group: int | None = None) -> None:
-    """Check that a directory is ours alone, and let the control group pass if there is one.
-
-    Raises:
-        DirectoryError: as for `prepare`.
-    """
     if sys.platform == "win32":
         return  # the parent's access list is inherited; installing sets it
-    wanted = 0o700 if group is None else 0o710
+    fd = _opened(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as e:
-        raise DirectoryError(f"{path}: cannot be used as a directory: {e.strerror}") from e
-    try:
-        _check(path, os.fstat(fd), wanted)
+        passable = may_be_passed or group is not None
+        _check(path, os.fstat(fd), os.geteuid(), may_be_passed=passable)
         if group is not None:
             os.fchown(fd, -1, group)
-            os.fchmod(fd, wanted)
+            os.fchmod(fd, 0o710)
+        elif may_be_passed:
+            os.fchmod(fd, 0o700)
     except OSError as e:
         raise DirectoryError(f"{path}: cannot be given to the control group: {e.strerror}") from e
     finally:
         os.close(fd)
 
 
-def _check(path: Path, found: os.stat_result, wanted: int) -> None:
+def check(path: Path, *, owner: int | None = None, may_be_passed: bool = False) -> None:
+    """Check that a directory is as `prepare` leaves it, and change nothing.
+
+    Args:
+        owner: whose it must be; None: ours.
+        may_be_passed: as for `prepare`.
+
+    Raises:
+        DirectoryError: as for `prepare`.
+    """
     if sys.platform == "win32":
         return
-    if found.st_uid != os.geteuid():
-        raise DirectoryError(f"{path}: is owned by uid {found.st_uid}, not by us ({os.geteuid()})")
+    fd = _opened(path)
+    try:
+        uid = os.geteuid() if owner is None else owner
+        _check(path, os.fstat(fd), uid, may_be_passed=may_be_passed)
+    finally:
+        os.close(fd)
+
+
+def owner_of(state: Path) -> int:
+    """Return whose an endpoint's files are: ours, and for root those of the service's account.
+
+    Root looks after agents that run as another; to be one itself, it must own the directories.
+    """
+    if sys.platform == "win32":
+        return 0
+    try:
+        return state.lstat().st_uid if os.geteuid() == 0 else os.geteuid()
+    except OSError:
+        return os.geteuid()
+
+
+def hand_over(fd: int, state: Path) -> None:
+    """Let a file that root has made in the state directory be the agent's; may raise OSError."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        os.fchown(fd, owner_of(state), -1)
+
+
+@functools.cache
+def group_id(name: str | None) -> int | None:
+    """Return the id of the control group; None without one, or when nobody tells it in time."""
+    if name is None or sys.platform == "win32":
+        return None
+    import grp  # not on Windows
+    import threading  # what is asked here may never answer, and the agent must start all the same
+
+    found: list[int] = []
+
+    def look_up() -> None:
+        with contextlib.suppress(KeyError):
+            found.append(grp.getgrnam(name).gr_gid)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(GROUP_TIMEOUT_S)
+    return found[0] if found else None
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        return os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    except OSError as e:
+        raise DirectoryError(f"{path}: cannot be used as a directory: {e.strerror}") from e
+
+
+def _check(path: Path, found: os.stat_result, owner: int, *, may_be_passed: bool) -> None:
+    if found.st_uid != owner:
+        raise DirectoryError(f"{path}: is owned by uid {found.st_uid}, not by uid {owner}")
     mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o777 & ~wanted:
+    if mode & 0o777 & ~(0o710 if may_be_passed else 0o700):
         raise DirectoryError(
-            f"{path}: mode {mode:04o} lets others in; `chmod {wanted:o} {path}` after a look inside"
+            f"{path}: mode {mode:04o} lets others in; `chmod 700 {path}` after a look inside"
         )
 
 

@@ -91,6 +91,10 @@ class NoAgentError(ControlError):
         super().__init__("unavailable", message)
 
 
+class SilentAgentError(NoAgentError):
+    """An agent is there and does not answer: it is stopped, or hangs; `kill -9` costs no job."""
+
+
 class DoctorError(AgentError):
     """A check could not even be carried out; reported as that check's own finding."""
 

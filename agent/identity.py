@@ -91,13 +91,14 @@ def read(state_dir: Path) -> Identity | None:
         IdentityError: it is there and not as we left it; exit 78 and change nothing.
     """
     path = folder(state_dir) / FILE
+    owner = dirs.owner_of(state_dir)
     try:
         if not os.path.lexists(folder(state_dir)) or not os.path.lexists(path):
             return None
-        dirs.check(folder(state_dir))
+        dirs.check(folder(state_dir), owner=owner)
     except DirectoryError as e:
         raise IdentityError(f"the identity cannot be trusted: {e}") from e
-    return _parsed(path, _read(path))
+    return _parsed(path, _read(path, owner))
 
 
 def write(state_dir: Path, identity: Identity) -> None:
@@ -154,7 +155,7 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, owner: int) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         fd = os.open(path, flags | getattr(os, "O_BINARY", 0))
@@ -162,7 +163,7 @@ def _read(path: Path) -> bytes:
         what = "is a link" if path.is_symlink() else f"cannot be read: {e.strerror}"
         raise IdentityError(f"{path}: {what}") from e
     try:
-        _check(path, os.fstat(fd))
+        _check(path, os.fstat(fd), owner)
         with os.fdopen(fd, "rb", closefd=False) as file:
             return file.read(MAX_BYTES + 1)
     except OSError as e:
@@ -171,7 +172,7 @@ def _read(path: Path) -> bytes:
         os.close(fd)
 
 
-def _check(path: Path, found: os.stat_result) -> None:
+def _check(path: Path, found: os.stat_result, owner: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise IdentityError(f"{path}: is not a regular file")
     if found.st_size == 0:
@@ -180,9 +181,9 @@ def _check(path: Path, found: os.stat_result) -> None:
         raise IdentityError(f"{path}: is larger than {MAX_BYTES // 1024} KiB")
     if sys.platform == "win32":
         return
-    if found.st_uid != os.geteuid():
+    if found.st_uid != owner:
         raise IdentityError(
-            f"{path}: is owned by uid {found.st_uid}, not by us ({os.geteuid()}): who else has it?"
+            f"{path}: is owned by uid {found.st_uid}, not by uid {owner}: who else has it?"
         )
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import adoption, dirs, exits, pulse, status
+from agent import adoption, dirs, exits, pulse
 from agent.backup_clock import BackupClock
 from agent.backup_requests import BackupRequests
 from agent.backup_schedules import Schedule, Schedules, from_config
@@ -45,6 +45,7 @@ from agent.rules import Rules
 from agent.shells import Shells
 from agent.silent_link import SilentLink
 from agent.telemetry import Telemetry
+from agent.upkeep import Upkeep
 from agent.uplink_live import LiveUplink
 from wire import __version__
 from wire.features import ACK, BACKUP2, BASE64, CREDIT, POLL_NOW, RESUME, STREAM, WORKERS
@@ -60,8 +61,6 @@ FEATURES = (ACK, CREDIT, RESUME, STREAM, BASE64, WORKERS, BACKUP2)
 # A Unix socket's path may have 107 bytes; ours add 23 to the run directory's.
 MAX_RUN_DIR_BYTES = 80
 FLUSH_S = 2.0
-LAG_LOOK_S = 0.5
-LAG_ALARM_S = 1.0
 
 
 def run(settings: Settings) -> int:
@@ -184,8 +183,7 @@ class Agent:
             self.telemetry.keep = self.heartbeat.on_sample
             self.heartbeat.start()
         self._start_pulse()
-        self._watch_lag(self.loop.clock())
-        self._settle_memory()
+        Upkeep(self.loop, self.log).start()
         self.loop.run()
         self._shut_down()
         return self.exit_code
@@ -194,15 +192,12 @@ class Agent:
         """Say at each start what is allowed and may not be meant: few read `config check` again."""
         doubts = [*self.settings.warnings, *self.policy.warnings()]
         group = self.settings.control_group
-        if group is not None and status.group_id(group) is None:
-            doubts.append(f"control.group: there is no group {group}, so the socket is ours alone")
+        if group is not None and dirs.group_id(group) is None:
+            doubts.append(
+                f"control.group: nobody knows a group {group}, so the socket is ours alone"
+            )
         for sentence in doubts:
             self.log.warning("the configuration is doubtful", what=sentence)
-
-    def _settle_memory(self) -> None:
-        from workers.hardening import settle_memory
-
-        settle_memory()
 
     def leave(self) -> None:
         """End this process; jobs stay on lease, results stay in the outbox."""
@@ -342,7 +337,7 @@ class Agent:
             self.loop,
             self.settings.dirs.control_socket,
             handlers,
-            group=status.group_id(self.settings.control_group),
+            group=dirs.group_id(self.settings.control_group),
             on_error=lambda e: self.log.exception("a control request failed", e),
         )
 
@@ -358,19 +353,11 @@ class Agent:
             signal.signal(signal.SIGHUP, on_term)
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
-    def _watch_lag(self, expected_s: float) -> None:
-        """Say so when the core stood still: everything here is meant to be quick."""
-        lag_s = self.loop.clock() - expected_s
-        if lag_s > LAG_ALARM_S:
-            self.log.warning("the core stood still", for_s=round(lag_s, 2))
-        due_s = self.loop.clock() + LAG_LOOK_S
-        self.loop.call_later(LAG_LOOK_S, lambda: self._watch_lag(due_s))
-
 
 def _prepare(settings: Settings) -> None:
-    group = status.group_id(settings.control_group)
     dirs.prepare(settings.dirs.state)
-    dirs.prepare(settings.dirs.run, group=group)
+    group = dirs.group_id(settings.control_group)
+    dirs.prepare(settings.dirs.run, group=group, may_be_passed=True)
     length = len(os.fsencode(settings.dirs.run))
     if length > MAX_RUN_DIR_BYTES:
         raise DirectoryError(

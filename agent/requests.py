@@ -71,18 +71,32 @@ def requests_of(agent: Agent) -> dict[str, Handler]:  # noqa: C901  # one for ea
     def on_stop(_request: Request, reply: Reply) -> None:
         agent.ending.begin(reply)
 
-    return {
+    def noted(name: str, handler: Handler) -> Handler:
+        """What somebody on this machine changes by hand is a line in the log."""
+
+        def on_request(request: Request, reply: Reply) -> None:
+            agent.log.info(
+                "asked by an admin", request=name, target=str(request.get("target", ""))[:80]
+            )
+            handler(request, reply)
+
+        return on_request
+
+    answers: dict[str, Handler] = {
         "status": on_status,
         "workers": on_workers,
+        "outbox": on_outbox,
+        "policy": on_policy,
+    }
+    changes: dict[str, Handler] = {
         "worker_restart": on_restart,
         "worker_stop": on_stop_worker,
-        "outbox": on_outbox,
         "outbox_flush": on_flush,
-        "policy": on_policy,
         "pause": on_pause,
         "resume": on_resume,
         "stop": on_stop,
     }
+    return answers | {name: noted(name, handler) for name, handler in changes.items()}
 
 
 def _target(request: Request) -> str:

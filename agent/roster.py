@@ -128,7 +128,7 @@ class Roster:
             on_done([{"id": "telemetry", "ok": True}])
             return
         chosen = [w for w in self._pool if w.state != "EXITED" and _matches(w, target)]
-        results = [{"id": w.id, "ok": (error := act(w)) is None, "error": error} for w in chosen]
+        results = [_result(w, act(w)) for w in chosen]
         begun = [w for w, result in zip(chosen, results, strict=True) if result["ok"]]
         self._await(begun, results, self._loop.clock() + PATIENCE_S, on_done)
 
@@ -178,6 +178,10 @@ class Roster:
 
 def _matches(worker: Worker, target: str) -> bool:
     return target in ("all", worker.id, worker.record.kind)
+
+
+def _result(worker: Worker, error: str | None) -> dict[str, Any]:
+    return {"id": worker.id, "kind": worker.record.kind, "ok": error is None, "error": error}
 
 
 def _row(worker: Worker, now: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from agent.configkeys import Key
 from agent.dirs import Dirs
 from agent.errors import Fault
 from agent.identity import Identity
+from agent.started_from import Mark
 from workers.policy_sections import Sections
 
 
@@ -54,7 +55,8 @@ class Settings:
     """Everything an agent is told from outside.
 
     `proxies` has the keys http, https, all and no, as the environment gives them; `origins` says
-    of each dotted key where it came from; `secrets` must not appear in anything we write.
+    of each dotted key where it came from; `files` are the owner's files as they were then (see
+    `agent.started_from`); `secrets` must not appear in anything we write.
     """
 
     client_id: str
@@ -73,6 +75,7 @@ class Settings:
     policy_file: Path
     proxies: Mapping[str, str] = field(repr=False)
     origins: Mapping[str, str] = field(repr=False)
+    files: Mapping[str, Mark] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
     @property

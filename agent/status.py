@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ def answer(agent: Agent) -> dict[str, Any]:
         "degraded": _degraded(agent),
         "log": {"file": str(settings.logging.file), "dropped": agent.log.dropped},
         "bad_events": agent.router.bad_events,
+        "files": dict(settings.files),
         "warnings": list(settings.warnings) + agent.policy.warnings(),
     }
 
@@ -95,18 +95,6 @@ def _degraded(agent: Agent) -> list[str]:
         told.append("disk_full")
     told += [f"backup overdue: {plan}" for plan in agent.backup_clock.overdue]
     return told
-
-
-def group_id(name: str | None) -> int | None:
-    """Return the id of the control group; None without one."""
-    if name is None or sys.platform == "win32":
-        return None
-    import grp  # not on Windows
-
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
 
 
 def _iso(at_ms: float) -> str:

@@ -96,5 +96,10 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+    give_back()
+
+
+def give_back() -> None:
+    """Return to the system what the allocator holds and nobody uses."""
     if sys.platform == "linux":
         malloc_trim()

@@ -28,6 +28,10 @@ def run(argv: list[str]) -> int:
         _print_values(report, options)
         for fault in faults:
             output.note(fault)
+        if overruled := _overruled(report):
+            output.note(
+                f"policy.yaml decides instead: {', '.join(overruled)} (`jackline policy show`)"
+            )
     is_bad = bool(faults or (options.strict and warnings))
     return exits.CONFIGURATION if is_bad else exits.OK
 
@@ -84,6 +88,25 @@ def _print_values(report: Report, options: argparse.Namespace) -> None:
         )
     else:
         output.print_table(head, table)
+
+
+def _overruled(report: Report) -> list[str]:
+    """Return the keys of which the owner's policy.yaml says something else, or the same again."""
+    from workers import policy_file
+    from workers.errors import PolicyError
+
+    if report.settings is None:
+        return []
+    try:
+        said = policy_file.read(report.settings.policy_file)
+    except PolicyError:
+        return []  # its faults have been told
+    names = [
+        value.key.name
+        for value in report.values
+        if not value.origin.startswith(("environment", "flag"))
+    ]
+    return [] if said is None else [name for name in names if said.says(name)]
 
 
 def _hidden(value: config.Value) -> Any:

@@ -13,13 +13,15 @@ import shlex
 from pathlib import Path
 from typing import Any, get_args
 
-from agent import config, dirs, exits
+from agent import config, control_client, dirs, exits, started_from
 from agent.cli import output
 from agent.config import Options
+from agent.errors import ControlError
 from workers import policy, policy_roots
 from workers.policy import Launch, Policy, PolicyError, Sections, Verdict
 from workers.policy_verdict import Family
 
+AGENT_TIMEOUT_S = 2.0
 _BACKUP = {
     "source": "allowedSourceRoots",
     "dest": "allowedDestRoots",
@@ -36,6 +38,7 @@ def run(argv: list[str]) -> int:
         for fault in e.faults:
             output.note(str(fault))
         return exits.CONFIGURATION
+    _warn_of_running(options)
     if options.verb == "show":
         _show(engine, options)
         return exits.OK
@@ -120,6 +123,18 @@ def _load(options: argparse.Namespace) -> Policy:
     raise PolicyError(
         [policy.PolicyFault(f.key, f.reason, f.value, f.source) for f in report.faults]
     )
+
+
+def _warn_of_running(options: argparse.Namespace) -> None:
+    """What is in the files now need not be what the running agent goes by."""
+    if options.config is not None or options.policy is not None:
+        return
+    try:
+        answer = control_client.ask("status", timeout_s=AGENT_TIMEOUT_S)
+    except ControlError:
+        return
+    for warning in started_from.warnings(answer.get("files")):
+        output.note(f"warning: {warning}")
 
 
 # -- show ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from agent import control_client, exits
+from agent import control_client, exits, started_from
 from agent.cli import output
 from agent.errors import ControlError
 
@@ -66,7 +66,7 @@ def show(answer: dict[str, Any]) -> None:
             ("agent", _agent(answer)),
         ]
     )
-    for warning in answer.get("warnings") or ():
+    for warning in (*(answer.get("warnings") or ()), *started_from.warnings(answer.get("files"))):
         print(output.colour("yellow", f"warning: {output.clean(warning)}"))
     workers = answer.get("workers") or []
     print(f"\n{len(workers)} worker{'' if len(workers) == 1 else 's'}")

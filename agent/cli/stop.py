@@ -12,7 +12,7 @@ import time
 
 from agent import control_client, dirs, exits
 from agent.cli import output
-from agent.errors import ControlError, NoAgentError
+from agent.errors import ControlError, NoAgentError, SilentAgentError
 
 # TERM, the grace, KILL and the agent's own good-bye; only detects never.
 TIMEOUT_S = 30.0
@@ -27,6 +27,9 @@ def run(argv: list[str]) -> int:
     deadline_s = time.monotonic() + options.timeout
     try:
         _stop_agent(deadline_s)
+    except SilentAgentError as e:
+        output.refused(e, as_json=output.wants_json(options))
+        return exits.FAILED
     except NoAgentError:
         output.note("no agent runs; looking for what an earlier one left")
     except ControlError as e:
@@ -69,6 +72,6 @@ def _end_leftovers(deadline_s: float, *, as_json: bool) -> int:
     left = end_everything(dirs.find(), timeout_s=max(1.0, deadline_s - time.monotonic()))
     if as_json:
         output.print_json({"ok": not left, "left": left})
-    for sentence in left:
+    for sentence in left or ["nothing is left"]:
         output.note(sentence)
     return exits.FAILED if left else exits.OK

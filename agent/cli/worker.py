@@ -56,9 +56,26 @@ def _look(options: argparse.Namespace, *, as_json: bool) -> int:
         status.show_workers(chosen)
     else:
         for worker in chosen:
-            output.print_fields((name, value) for name, value in worker.items())
+            output.print_fields(map(_readable, worker.items()))
             print()
     return exits.OK
+
+
+def _done(verb: str, kind: str | None) -> str:
+    """What is begun again is a shell and what is resident; any other job only ends."""
+    if verb == "stop":
+        return "stopped"
+    return "ended; it is not run again" if kind == "admin" else "restarted"
+
+
+def _readable(field: tuple[str, Any]) -> tuple[str, Any]:
+    """Turn a field of the answer into words; the unit of its name is in its value then."""
+    name, value = field
+    if name.endswith("_s") and isinstance(value, int | float):
+        return name.removesuffix("_s").replace("_", " "), output.duration(value)
+    if name.endswith("_bytes") and isinstance(value, int | float):
+        return name.removesuffix("_bytes"), output.size(value)
+    return name.replace("_", " "), value
 
 
 def _act(options: argparse.Namespace, *, as_json: bool) -> int:
@@ -71,8 +88,7 @@ def _act(options: argparse.Namespace, *, as_json: bool) -> int:
         if not result.get("ok"):
             output.note(f"{result.get('id')}: {result.get('error')}")
         elif not as_json:
-            done = "restarted" if options.verb == "restart" else "stopped"
-            print(f"{output.clean(result.get('id'))} {done}")
+            print(f"{output.clean(result.get('id'))} {_done(options.verb, result.get('kind'))}")
     failed = sum(not result.get("ok") for result in results)
     if not failed:
         return exits.OK

@@ -50,22 +50,23 @@ def policy(report: Report) -> tuple[list[str], list[str]]:
 def check_directories(scene: Scene) -> Iterator[Finding]:
     """Tell which directory an agent of this user would refuse."""
     places = dirs.find(scene.environ)
-    for name, path in (("state", places.state), ("run", places.run)):
-        yield _directory(name, path)
+    owner = dirs.owner_of(places.state)
+    yield _directory("state", places.state, owner)
+    yield _directory("run", places.run, owner, may_be_passed=True)
 
 
-def _directory(name: str, path: Path) -> Finding:
+def _directory(name: str, path: Path, owner: int, *, may_be_passed: bool = False) -> Finding:
     if not os.path.lexists(path):
         if os.access(_nearest(path), os.W_OK):
             return Finding("directories", "ok", f"{path} will be made when the agent starts")
         cure = f"run as its owner, or set JACKLINE_{name.upper()}_DIR"
         return Finding("directories", "failed", f"{path} cannot be made", cure)
     try:
-        dirs.check(path)
+        dirs.check(path, owner=owner, may_be_passed=may_be_passed)
     except DirectoryError as e:
         cure = f"look inside, then `chmod 700 {path}` and give it to the agent's user"
         return Finding("directories", "failed", str(e), cure)
-    return Finding("directories", "ok", f"{path} is ours alone")
+    return Finding("directories", "ok", f"{path} is for uid {owner} alone")
 
 
 def _nearest(path: Path) -> Path:

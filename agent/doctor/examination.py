@@ -14,7 +14,7 @@ from pathlib import Path
 from agent import config, control_client
 from agent.doctor import configuration, machine, network, service
 from agent.doctor.finding import Check, Finding, Scene
-from agent.errors import ControlError
+from agent.errors import ControlError, SilentAgentError
 
 CHECKS: tuple[tuple[str, Check, float], ...] = (
     ("configuration", configuration.check, 5.0),
@@ -32,8 +32,10 @@ def scene(config_file: Path | None, environ: Mapping[str, str]) -> Scene:
     report = config.inspect(config.Options(config=config_file), environ)
     try:
         status = control_client.ask("status", timeout_s=3.0, environ=environ)
+    except SilentAgentError as e:
+        return Scene(report, None, environ, silence=str(e))
     except ControlError:
-        status = None
+        return Scene(report, None, environ)
     return Scene(report, status, environ)
 
 

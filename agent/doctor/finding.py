@@ -27,11 +27,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is known before the first check: the configuration and a running agent's own word."""
+    """What is known before the first check: the configuration and a running agent's own word.
+
+    `silence`: what is known of an agent that is there and does not answer.
+    """
 
     report: Report
     status: Mapping[str, Any] | None
     environ: Mapping[str, str] = field(repr=False)
+    silence: str = ""
 
     @property
     def settings(self) -> Settings | None:
@@ -39,12 +43,14 @@ class Scene:
 
     @property
     def is_linked(self) -> bool:
-        """Does a running agent say that its link is up?
-
-        Then nothing may connect under its name: the server would drop the good link for ours.
-        """
+        """Does a running agent say that its link is up?"""
         link = (self.status or {}).get("link")
         return isinstance(link, Mapping) and link.get("state") == "up"
+
+    @property
+    def may_connect(self) -> bool:
+        """May anything connect under the agent's name? The server would drop a good link for it."""
+        return not self.is_linked and not self.silence
 
 
 Check = Callable[[Scene], Iterator[Finding]]

@@ -81,8 +81,10 @@ def _steps(scene: Scene, settings: Settings, address: ServerAddress) -> Iterator
     if scene.is_linked:
         yield Finding("websocket", "ok", "the running agent's link is up")
         yield Finding("auth", "ok", "the server has accepted the running agent")
-        return
-    yield from _websocket(settings, address)
+    elif scene.may_connect:
+        yield from _websocket(settings, address)
+    else:
+        yield Finding("websocket", "skipped", "the agent that does not answer may hold the link")
 
 
 def _dialer(settings: Settings, address: ServerAddress) -> Dialer:

@@ -6,20 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent import dirs, killswitch, started_from
 from agent.doctor.finding import Finding, Scene
 
 UNIT = "jackline.service"
 SUPERVISORS = ("supervisor.service", "supervisord.service")
 TIMEOUT_S = 5.0
+_RESTART = "`systemctl restart jackline` or `supervisorctl restart agent`"
 DROP_IN = "/etc/systemd/system/{unit}.d/jackline.conf"
 
 
 def check(scene: Scene) -> Iterator[Finding]:
     """Tell whether an agent runs, who keeps it, and whether jobs survive that one's restart."""
-    yield _agent(scene)
+    yield from _agent(scene)
     if sys.platform != "linux":
         yield Finding("service", "skipped", "only systemd and supervisord are looked at")
         return
@@ -34,17 +36,39 @@ def check(scene: Scene) -> Iterator[Finding]:
             yield _supervisor(name, found, is_ours=_parent_is(scene, "supervisord"))
 
 
-def _agent(scene: Scene) -> Finding:
-    if scene.status is None:
+def _agent(scene: Scene) -> Iterator[Finding]:
+    if scene.silence:
+        yield Finding("agent", "failed", scene.silence, "`jackline logs` may say what it hangs in")
+    elif scene.status is None:
         cure = "`systemctl start jackline`, `supervisorctl start agent` or `jackline run`"
-        return Finding("agent", "warning", "no agent runs", cure)
-    link: Any = scene.status.get("link") or {}
-    told = f"pid {scene.status.get('pid')}, link {link.get('state')}"
+        yield Finding("agent", "warning", "no agent runs", cure)
+    else:
+        yield _link(scene, scene.status)
+        yield from _troubles(scene.status)
+    if killswitch.is_on(dirs.find(scene.environ).state):
+        yield Finding("agent", "warning", "paused: no job is taken", "`jackline resume` ends that")
+
+
+def _link(scene: Scene, status: Mapping[str, Any]) -> Finding:
+    link: Any = status.get("link") or {}
+    told = f"pid {status.get('pid')}, link {link.get('state')}"
     if scene.is_linked:
         return Finding("agent", "ok", f"an agent runs: {told}")
     refusal = link.get("last_refusal") or {}
     why = f"; last refusal: {refusal.get('reason')}" if refusal else ""
     return Finding("agent", "warning", f"an agent runs: {told}{why}", "see the findings below")
+
+
+def _troubles(status: Mapping[str, Any]) -> Iterator[Finding]:
+    """Tell what the agent itself complains of."""
+    for what in status.get("degraded") or ():
+        yield Finding("agent", "warning", f"degraded: {what}", "`jackline logs` says why")
+    parked = (status.get("outbox") or {}).get("parked")
+    if parked:
+        cure = "`jackline outbox ls` shows them, `jackline outbox flush` tries them again"
+        yield Finding("agent", "warning", f"{parked} results cannot be delivered", cure)
+    for sentence in started_from.warnings(status.get("files")):
+        yield Finding("agent", "warning", sentence, _RESTART)
 
 
 def _unit(unit: dict[str, str]) -> Finding:

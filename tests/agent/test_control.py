@@ -16,7 +16,7 @@ import pytest
 
 from agent import control, control_client
 from agent.control import ControlServer, Reply
-from agent.errors import ControlError, DirectoryError, NoAgentError
+from agent.errors import ControlError, DirectoryError, NoAgentError, SilentAgentError
 from workers.loop import Loop
 
 
@@ -266,3 +266,13 @@ def test_control_client_survives_a_stranger(tmp_path: Path, said: bytes) -> None
 
 def test_control_peer_credentials_have_three_words() -> None:
     assert struct.calcsize("3i") == 12
+
+
+def test_control_client_names_the_agent_that_does_not_answer(tmp_path: Path) -> None:
+    """A stopped agent still listens: that none runs would be a lie, and kill no cure for it."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        with pytest.raises(SilentAgentError, match=f"pid {os.getpid()}.*kill -9"):
+            control_client.ask("status", timeout_s=0.1, environ={"JACKLINE_RUN_DIR": str(tmp_path)})

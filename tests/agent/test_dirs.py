@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from agent import dirs
+from agent import dirs, killswitch
 from agent.errors import DirectoryError
+from agent.lock import Lock
 
 
 def test_dirs_are_moved_one_by_one(tmp_path: Path) -> None:
@@ -93,6 +95,65 @@ def test_dirs_prepare_lets_the_control_group_pass(tmp_path: Path) -> None:
     dirs.prepare(tmp_path / "run", group=4242)
     found = (tmp_path / "run").stat()
     assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o710, 4242)
-    dirs.prepare(tmp_path / "run", group=4242)
+    dirs.prepare(tmp_path / "run", group=4242, may_be_passed=True)
     with pytest.raises(DirectoryError):
         dirs.prepare(tmp_path / "run")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another owner takes root")
+def test_dirs_root_finds_the_directories_of_the_services_account_in_order(tmp_path: Path) -> None:
+    """Root looks; to run an agent in them it would have to own them."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 65534, 65534)
+    assert dirs.owner_of(state) == 65534
+    dirs.check(state, owner=dirs.owner_of(state))
+    with pytest.raises(DirectoryError):
+        dirs.check(state)
+    assert dirs.owner_of(tmp_path / "none") == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another owner takes root")
+def test_dirs_what_root_leaves_in_the_state_directory_is_the_agents(tmp_path: Path) -> None:
+    """Else `jackline stop` or `pause`, given by root, would keep the next agent from starting."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 65534, 65534)
+    Lock.take(state).release()
+    killswitch.turn_on(state, "maintenance")
+    assert {path.stat().st_uid for path in state.iterdir()} == {65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another group takes root")
+def test_dirs_check_knows_the_control_group_and_changes_nothing(tmp_path: Path) -> None:
+    dirs.prepare(tmp_path / "run", group=4242)
+    dirs.check(tmp_path / "run", may_be_passed=True)
+    with pytest.raises(DirectoryError, match="lets others in"):
+        dirs.check(tmp_path / "run")
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o710
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another group takes root")
+def test_dirs_prepare_takes_the_control_groups_way_back_when_there_is_none(tmp_path: Path) -> None:
+    """Taken out of the configuration, or of the machine: no reason not to start."""
+    dirs.prepare(tmp_path / "run", group=4242, may_be_passed=True)
+    dirs.prepare(tmp_path / "run", may_be_passed=True)
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+    (tmp_path / "run").chmod(0o750)
+    with pytest.raises(DirectoryError, match="lets others in"):
+        dirs.prepare(tmp_path / "run", may_be_passed=True)
+
+
+def test_dirs_control_group_that_nobody_tells_in_time_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = threading.Event()
+
+    def hang(name: str) -> None:
+        answer.wait(60)
+        raise KeyError(name)
+
+    monkeypatch.setattr("grp.getgrnam", hang)
+    monkeypatch.setattr(dirs, "GROUP_TIMEOUT_S", 0.05)
+    assert dirs.group_id("asked of a server that hangs") is None
+    answer.set()

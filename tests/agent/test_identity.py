@@ -143,3 +143,13 @@ def test_retired_bearer_moves_calls_and_link_to_where_certificates_are_asked_for
     assert (moved.http_url, moved.link_url) == ("https://agents.example",) * 2
     stayed = msgspec.structs.replace(KNOWN, mtls=True)
     assert stayed.http_url == "https://hub.example"
+
+
+def test_identity_of_the_services_account_is_read_by_root(state: Path) -> None:
+    """`doctor` and `config check` are root's, too; the file must be whose the directory is."""
+    require_root()
+    for path in (state, file_of(state).parent, file_of(state)):
+        os.chown(path, 12345, -1)
+    assert identity.read(state) == KNOWN
+    os.chown(file_of(state), 0, -1)
+    assert "is owned by uid 0" in told(state)

@@ -37,8 +37,8 @@ def test_status_tells_all_that_an_admin_asks_for(pair: Pair) -> None:
     link = told["link"]
     assert link["state"] == "up" and link["since"] and link["for_s"] >= 0
     assert link["rtt_ms"] > 0 and link["reconnects"] == 0 and link["last_refusal"] is None
-    shell = next(worker for worker in told["workers"] if worker["kind"] == "shell")
-    assert (shell["job"], shell["state"]) == (session, "RUNNING")
+    shell = next(worker for worker in told["workers"] if worker["job"] == session)
+    assert (shell["kind"], shell["state"]) == ("shell", "RUNNING")
     assert shell["pid"] and shell["memory_bytes"] and shell["beat_ago_s"] is not None
     outbox = told["outbox"]
     assert outbox["count"] == 1 and outbox["bytes"] > 0 and outbox["oldest_s"] >= 0
@@ -56,7 +56,7 @@ def test_worker_words_act_and_say_what_they_did(pair: Pair) -> None:
     row = next(worker for worker in asked(pair, "worker", "list") if worker["job"] == session)
     assert asked(pair, "worker", "show", row["id"])[0]["pid"] == row["pid"]
     assert asked(pair, "worker", "restart", row["id"]) == [
-        {"id": row["id"], "ok": True, "error": None}
+        {"id": row["id"], "kind": "shell", "ok": True, "error": None}
     ]
     pair.hub.wait_for_output(session, "restarted by an administrator")
     assert asked(pair, "worker", "stop", row["id"])[0]["ok"] is True

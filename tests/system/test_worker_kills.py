@@ -161,8 +161,9 @@ def test_workers_killed_and_stopped_under_load_are_told_and_nothing_else_is_lost
         told = Counter(butcher.hit.values())
         print(f"\n{dict(told)}, telemetry {butcher.telemetry_kills}; {vital.report()}")
         assert abs(descriptors) <= 6, vital.report()  # jobs that come and go, each has two
-        # What the allocator keeps free in between; what is in use does not grow.
-        assert memory <= 2.0 * MIB, vital.report()
+        # Flat is within 5 % of what the agent has. A run of seconds sees the free pieces, too, that
+        # the agent gives back each minute.
+        assert memory <= (1.0 if soak else 2.0) * MIB, vital.report()
 
 
 def test_zygote_killed_or_stopped_takes_no_job_with_it(tmp_path: Path) -> None:

@@ -156,3 +156,12 @@ def test_logs_find_the_place_that_the_configuration_names(nobody: Path) -> None:
     path = write(nobody / "c.json", {**GOOD, "logging": {"file": "mine.log"}})
     assert logs.find_log(path) == nobody / "mine.log"
     assert settings.inspect().log_file == nobody / "log/agent.log"
+
+
+def test_config_show_says_what_the_policy_decides_instead(nobody: Path, capsys: Any) -> None:
+    path = write(nobody / "c.json", {**GOOD, "admin": {"allowedCommands": ["ls"]}})
+    config.run(["show", "--config", str(path)])
+    assert "policy.yaml" not in capsys.readouterr().err
+    write(nobody / "policy.yaml", "admin:\n  allowedCommands: [df]\n")
+    config.run(["show", "--config", str(path)])
+    assert "policy.yaml decides instead: admin.allowedCommands" in capsys.readouterr().err

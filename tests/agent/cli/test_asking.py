@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent import exits
+from agent import exits, started_from
 from agent.cli import outbox, status, worker
 
 
@@ -123,3 +123,33 @@ def test_fast_commands_import_nothing_slow(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_status_tells_of_files_that_the_agent_has_not_read(
+    agent: Any, tmp_path: Path, capsys: Any
+) -> None:
+    path = tmp_path / "policy.yaml"
+    agent.status["files"] = started_from.marks((path,))
+    status.run([])
+    assert "restart it" not in capsys.readouterr().out
+    path.write_text("profile: operator\n")
+    status.run([])
+    assert f"{path} was changed after the agent had read it" in capsys.readouterr().out
+
+
+def test_worker_restart_says_what_became_of_each(agent: Any, capsys: Any) -> None:
+    kinds = ("shell", "admin", "telemetry")
+    agent.results = [{"id": kind, "kind": kind, "ok": True} for kind in kinds]
+    assert worker.run(["restart", "all"]) == exits.OK
+    assert capsys.readouterr().out.splitlines() == [
+        "shell restarted",
+        "admin ended; it is not run again",
+        "telemetry restarted",
+    ]
+
+
+def test_worker_show_is_for_a_person(agent: Any, capsys: Any) -> None:
+    assert worker.run(["show", "shell-1"]) == exits.OK
+    text = capsys.readouterr().out
+    for told in ("3.3 MiB", "0.5 s", "1 h 1 min"):
+        assert told in text

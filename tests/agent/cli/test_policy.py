@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import exits, killswitch
+from agent import exits, killswitch, started_from
 from agent.cli import policy
 
 POLICY = """\
@@ -168,3 +168,18 @@ def test_missing_configuration_is_78(machine: Path):
 @pytest.mark.parametrize("text", ["[]", "{", "1"])
 def test_tool_arguments_must_be_an_object(machine, text):
     assert policy.run(["test", "tool", "http", "--args", text]) == exits.USAGE
+
+
+def test_policy_warns_that_the_running_agent_has_not_read_it(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answer is that of the files; the agent goes by what it read when it started."""
+    answer = {"files": started_from.marks((machine / "policy.yaml",))}
+    monkeypatch.setattr("agent.control_client.ask", lambda *_, **__: answer)
+    policy.run(["explain", "shell"])
+    assert "warning" not in capsys.readouterr().err
+    (machine / "policy.yaml").write_text("profile: reporter\n")
+    policy.run(["explain", "shell"])
+    assert "restart it" in capsys.readouterr().err
+    policy.run(["explain", "shell", "--policy", str(machine / "policy.yaml")])
+    assert "restart it" not in capsys.readouterr().err

@@ -8,12 +8,13 @@ import socket
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent import config, exits
+from agent import config, exits, killswitch, started_from
 from agent.cli import doctor
 from agent.doctor import bundle, configuration, examination, machine, network, service
 from agent.doctor.finding import Finding, Scene
@@ -231,3 +232,48 @@ def test_doctor_command_prints_findings_and_exit_code(
     assert doctor.run(["--json", "--bundle"]) == exits.FAILED
     assert {"check", "state", "sentence", "cure"} == set(json.loads(capsys.readouterr().out)[0])
     assert len(list(tmp_path.glob("jackline-doctor-*.tar.gz"))) == 1
+
+
+def test_doctor_tells_an_agent_that_does_not_answer_and_leaves_its_link_alone(
+    environ: dict[str, str], web_server: Server
+) -> None:
+    here = replace(scene(environ, serverUrl=web_server.url), silence="the agent (pid 7) hangs")
+    first, *_ = service.check(here)
+    assert (first.check, first.state) == ("agent", "failed")
+    assert "pid 7" in first.sentence
+    found = states(network.check(here))
+    assert found["websocket"] == "skipped"
+    assert "auth" not in found
+    assert not any(b"clientId" in request for request in web_server.received)
+
+
+def test_doctor_tells_what_the_agent_itself_complains_of(environ: dict[str, str]) -> None:
+    config_file = Path(environ["JACKLINE_CONFIG_DIR"]) / "agent-config.json"
+    policy_file = config_file.with_name("policy.yaml")
+    files = started_from.marks((config_file, policy_file))
+    status = {
+        "link": {"state": "up"},
+        "degraded": ["disk_full"],
+        "outbox": {"parked": 2},
+        "files": json.loads(json.dumps(files)),
+    }
+    here = scene(environ, status)
+    policy_file.write_text("profile: reporter\n")
+    killswitch.turn_on(Path(environ["JACKLINE_STATE_DIR"]))
+    found = [f for f in service.check(here) if f.check == "agent"]
+    assert [f.state for f in found] == ["ok", *["warning"] * 5]
+    told = " ".join(f.sentence for f in found)
+    for word in ("disk_full", "2 results", str(config_file), str(policy_file), "paused"):
+        assert word in told
+    assert all(f.cure for f in found[1:])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another owner takes root")
+def test_doctor_run_by_root_takes_the_services_account_for_the_owner(
+    environ: dict[str, str],
+) -> None:
+    for name in ("STATE", "RUN"):
+        os.chown(environ[f"JACKLINE_{name}_DIR"], 65534, 65534)
+    assert [f.state for f in configuration.check_directories(scene(environ))] == ["ok", "ok"]
+    os.chown(environ["JACKLINE_RUN_DIR"], 0, 0)
+    assert [f.state for f in configuration.check_directories(scene(environ))] == ["ok", "failed"]
