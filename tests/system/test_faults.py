@@ -282,8 +282,10 @@ def test_worker_stuck_in_the_kernel_frees_its_place_after_a_minute(soak: bool) -
         session = c.shell()
         (row,) = agent.workers("shell")
         ice.freeze(row["pid"])
+        frozen = time.monotonic()
         closed = hub.wait_for("shell_closed", session=session, timeout=120).payload
         assert closed["reason"] == "stalled_io"
+        print(f"\na worker in the kernel was given up after {time.monotonic() - frozen:.0f} s")
         assert c.run("echo next")["result"]["stdout"] == "next\n"
         assert agent.workers("shell") == []
         assert is_one_link(hub)
@@ -312,6 +314,7 @@ def test_name_service_that_hangs_hangs_one_job_at_a_time_and_never_the_agent(
         hub.wait_for_output(lives, "fine\r\n")
         closed = hub.wait_for("shell_closed", session=session, timeout=60).payload
         assert (closed["reason"], closed["signal"]) == ("worker_stalled", signal.SIGKILL)
+        print(f"\na hung account lookup was ended after {time.monotonic() - start:.0f} s")
         outcome = hub.wait_for("admin_result", token=job, timeout=60).payload["result"]
         assert outcome["error"] == "worker_stalled"
         keys = hub.wait_for("keys_sync_result", user="somebody", timeout=60).payload
