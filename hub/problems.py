@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hub.errors import HubError, RateLimitedError, UnavailableError
+from hub.errors import HubError, RateLimitedError, StorageFullError, UnavailableError
 from hub.ids import new_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -49,6 +49,8 @@ async def hub_error(_request: Request, error: Exception) -> JSONResponse:
         extra["retry_after_s"] = error.retry_after_s
     elif isinstance(error, UnavailableError):
         extra.setdefault("retry_after_s", 2)
+    elif isinstance(error, StorageFullError):
+        extra.setdefault("retry_after_s", 30)
     return problem(error.status, error.code, error.detail, **extra)
 
 

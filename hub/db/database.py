@@ -2,9 +2,11 @@
 
 Rules: `await database.write(tenant, work, *args)` returns after the commit, or raises and nothing
 of it is saved. SQLite has one writer thread: it takes all units that have gathered, gives each a
-savepoint, and commits once; so a unit must be short and must not wait for anything. PostgreSQL
-runs every unit in its own transaction. `tenant` None is the system's own scope: all tenants.
-Objects leave a session detached (`expire_on_commit=False`), so they may be read afterwards.
+savepoint, and commits once; so a unit must be short and must not wait for anything. A full disk
+makes SQLite give up the whole transaction, not the savepoint alone: the units before fail with it.
+PostgreSQL runs every unit in its own transaction. `tenant` None is the system's own scope: all
+tenants. Objects leave a session detached (`expire_on_commit=False`), so they may be read
+afterwards.
 Source: ADR 0012.
 """
 
@@ -137,7 +139,10 @@ class Database:
         while (unit := self._units.get()) is not None:
             batch = [unit, *self._gathered()]
             ended = batch[-1] is None
-            self._write_batch([one for one in batch if one is not None])
+            # Whoever asked may be gone; from here on its future cannot be cancelled.
+            left = [one for one in batch if one and one.done.set_running_or_notify_cancel()]
+            while left:
+                left = self._write_batch(left)
             if ended:
                 return
 
@@ -152,26 +157,33 @@ class Database:
                 break
         return found
 
-    def _write_batch(self, batch: list[_Unit]) -> None:
-        """Run units, commit once, then tell each: nobody hears of a success before the commit."""
-        results: list[tuple[_Unit, Any]] = []
+    def _write_batch(self, batch: list[_Unit]) -> list[_Unit]:
+        """Run units, commit once, then tell each: nobody hears of a success before the commit.
+
+        Returns:
+            those that have still to be run: the transaction was given up before their turn.
+        """
+        ran: list[tuple[_Unit, Any]] = []
+        left = list(batch)
         try:
             with Session(self._engines.writer, expire_on_commit=False) as session:
-                for unit in batch:
-                    # Whoever asked may be gone; from here on its future cannot be cancelled.
-                    if not unit.done.set_running_or_notify_cancel():
-                        continue
+                link: Any = session.connection().connection.driver_connection
+                while left:
+                    unit = left.pop(0)
                     try:
-                        results.append((unit, self._run(session, unit)))
+                        ran.append((unit, self._run(session, unit)))
                     except BaseException as error:  # noqa: BLE001  (it belongs to who submitted it)
                         unit.done.set_exception(_foreign_or_same(error))
+                        if not link.in_transaction:
+                            _fail([one for one, _ in ran], error)
+                            return left
                 session.commit()
-        except Exception as error:  # noqa: BLE001  (the commit failed: so has every unit)
-            for unit, _ in results:
-                unit.done.set_exception(_foreign_or_same(error))
-            return
-        for unit, result in results:
+        except Exception as error:  # noqa: BLE001  (no beginning, or no commit: so has every unit)
+            _fail([*(one for one, _ in ran), *left], error)
+            return []
+        for unit, result in ran:
             unit.done.set_result(result)
+        return []
 
     def _run(self, session: Session, unit: _Unit) -> Any:
         with session.begin_nested():
@@ -181,15 +193,31 @@ class Database:
         return result
 
 
+def _fail(units: list[_Unit], error: BaseException) -> None:
+    for unit in units:
+        if not unit.done.done():
+            unit.done.set_exception(_foreign_or_same(error))
+
+
 def _foreign_or_same(error: BaseException) -> BaseException:
     return foreign(error) if isinstance(error, sqlalchemy.exc.DBAPIError) else error
 
 
 def foreign(error: sqlalchemy.exc.DBAPIError) -> Exception:
     """Turn a database's error into ours, without its SQL; what is a fault of ours stays itself."""
-    text = str(error.orig).lower()
+    text = _said(error)
     if "full" in text or "no space" in text:
         return StorageFullError("the hub's database cannot grow: free space on its disk")
     if isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
         return UnavailableError("the hub's database does not answer; try again")
     return error
+
+
+def _said(error: BaseException | None) -> str:
+    """Return what the database said, first of all: a savepoint that is gone hides why it is."""
+    found = ""
+    while error is not None:
+        if isinstance(error, sqlalchemy.exc.DBAPIError):
+            found = str(error.orig).lower()
+        error = error.__context__
+    return found

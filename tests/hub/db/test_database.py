@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -13,7 +20,8 @@ from sqlalchemy.orm import Session
 from hub.agents import service
 from hub.agents.models import Asset
 from hub.db.database import Database
-from hub.errors import ConflictError, NotFoundError
+from hub.errors import ConflictError, NotFoundError, StorageFullError, UnavailableError
+from tests.hub.conftest import sqlite_copy
 
 
 def names(session: Session) -> list[str]:
@@ -56,6 +64,74 @@ def test_writer_outlives_whoever_gave_up_waiting(database: Database) -> None:
         return (await database.write("t1", service.add_asset, "t1", "after")).name
 
     assert asyncio.run(give_up()) == "after"
+
+
+def test_full_disk_fails_every_unit_that_it_took_along_and_no_other(sqlite: Database) -> None:
+    """SQLite gives the whole transaction up: who was before in it must not hear of a success."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def block(_session: Session) -> None:
+        began.set()
+        assert go_on.wait(60)
+
+    def large(session: Session) -> None:
+        session.add(
+            Asset(id="large", tenant_id="t1", name="x", sample={"x": "y" * 500_000}, created_ms=1)
+        )
+        session.flush()
+
+    limit(sqlite, pages=3)
+    with ThreadPoolExecutor(8) as pool:
+        pool.submit(sqlite.write_now, "t1", block)
+        assert began.wait(60)
+        works: dict[str, Any] = {f"a{n}": functools.partial(small, name=f"a{n}") for n in range(3)}
+        works |= {"large": large} | {"b": functools.partial(small, name="b")}
+        told = {name: sqlite._submit("t1", work) for name, work in works.items()}
+        go_on.set()
+    errors = {name: future.exception() for name, future in told.items()}
+    assert isinstance(errors["large"], StorageFullError)
+    saved = sqlite.read_now("t1", names)
+    assert saved == sorted(name for name, error in errors.items() if error is None)
+    assert {type(error) for error in errors.values() if error} == {StorageFullError}
+    limit(sqlite, pages=100_000)
+    sqlite.write_now("t1", large)
+    assert "x" in sqlite.read_now("t1", names)
+
+
+def test_writer_that_cannot_begin_tells_everybody_who_waits(sqlite: Database) -> None:
+    """Another process holds the file for longer than anybody waits."""
+    path = sqlite.engines.writer.url.database
+    assert path is not None
+    sqlite.write_now(None, lambda session: session.execute(text("PRAGMA busy_timeout=50")))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = [sqlite._submit("t1", functools.partial(small, name=f"a{n}")) for n in range(5)]
+        assert {type(one.exception(60)) for one in told} == {UnavailableError}
+        other.rollback()
+    sqlite.write_now("t1", functools.partial(small, name="after"))
+    assert sqlite.read_now("t1", names) == ["after"]
+
+
+def small(session: Session, name: str) -> None:
+    service.add_asset(session, "t1", name)
+
+
+def limit(database: Database, pages: int) -> None:
+    """Let a database have so many pages more, in the writer's own connection."""
+
+    def work(session: Session) -> None:
+        count = session.execute(text("PRAGMA page_count")).scalar_one()
+        session.execute(text(f"PRAGMA max_page_count={count + pages}"))
+
+    database.write_now(None, work)
+
+
+@pytest.fixture
+def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """What only a file can do."""
+    opened = Database(sqlite_copy(sqlite_template, tmp_path))
+    yield opened
+    opened.close()
 
 
 def test_a_tenant_sees_and_writes_its_own_rows_alone(database: Database) -> None:
