@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.heartbeat.packages import packages, rpm_package
+from workers.heartbeat import rpm
+from workers.heartbeat.packages import packages
 
 
 def write(root: Path, place: str, text: str) -> None:
@@ -77,9 +79,43 @@ def test_rpm_s_sqlite_database_is_read_and_keys_left_out(tmp_path: Path) -> None
     assert unread == []
 
 
-def test_older_rpm_database_is_told_as_not_read(tmp_path: Path) -> None:
-    write(tmp_path, "var/lib/rpm/Packages", "\0")
+def ndb(*blobs: bytes) -> bytes:
+    """An rpm database in the form that SUSE has: slots in the first page, headers behind it."""
+    slots, places = b"", b""
+    for number, blob in enumerate(blobs, 1):
+        block = (4096 + len(places)) // 16
+        slots += struct.pack("<4sIII", b"Slot", number, block, 0)
+        places += struct.pack("<4sIII", b"BlbS", number, 0, len(blob)) + blob
+        places += b"\0" * (-len(places) % 16)
+    free = struct.pack("<4sIII", b"Slot", 0, 0, 0) * (254 - len(blobs))
+    return struct.pack("<4sIII16x", b"RpmP", 0, 1, 1) + slots + free + places
+
+
+def test_rpm_s_own_database_is_read(tmp_path: Path) -> None:
+    place = tmp_path / "usr/lib/sysimage/rpm"
+    place.mkdir(parents=True)
+    zypper = header(name="zypper", version="1.14", release="1.1", arch="x86_64")
+    (place / "Packages.db").write_bytes(ndb(zypper, header(name="gpg-pubkey", version="1")))
+    (only,), unread = packages(tmp_path)
+    assert (only.name, only.version, unread) == ("zypper", "1.14-1.1", [])
+
+
+@pytest.mark.parametrize("name", ["rpmdb.sqlite", "Packages.db", "Packages"])
+def test_rpm_database_that_is_none_is_told_as_not_read(tmp_path: Path, name: str) -> None:
+    write(tmp_path, f"var/lib/rpm/{name}", "no database, and long enough for a page of one" * 200)
     assert packages(tmp_path) == ((), ["packages: rpm: ValueError"])
+
+
+@given(at=st.integers(0, 4300), what=st.binary(min_size=1, max_size=8))
+def test_damaged_database_of_rpm_is_read_or_told(at: int, what: bytes) -> None:
+    whole = ndb(header(name="bash", version="5.1", release="9", arch="x86_64"))
+    damaged = whole[:at] + what + whole[at + len(what) :]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "var/lib/rpm"
+        place.mkdir(parents=True)
+        (place / "Packages.db").write_bytes(damaged)
+        _, unread = packages(Path(folder))
+    assert unread in ([], ["packages: rpm: ValueError"])
 
 
 def test_machine_without_a_package_manager_has_none(tmp_path: Path) -> None:
@@ -89,7 +125,7 @@ def test_machine_without_a_package_manager_has_none(tmp_path: Path) -> None:
 @given(blob=st.binary(max_size=200))
 def test_any_bytes_are_a_package_or_refused(blob: bytes) -> None:
     try:
-        rpm_package(blob)
+        rpm.parsed(blob)
     except ValueError:
         return
 
@@ -97,4 +133,4 @@ def test_any_bytes_are_a_package_or_refused(blob: bytes) -> None:
 @pytest.mark.parametrize("cut", range(0, 60, 7))
 def test_cut_header_is_refused(cut: int) -> None:
     with pytest.raises(ValueError):
-        rpm_package(header(name="bash", version="5.1", release="9", arch="x86_64")[:cut])
+        rpm.parsed(header(name="bash", version="5.1", release="9", arch="x86_64")[:cut])
