@@ -2,7 +2,8 @@
 
 Rules: after an answer the hub's interval, a tenth more or less; after a failure full jitter, up to
 5, 10, 20 … 300 s, so that a hub that comes back is not met by all at once; what `Retry-After` asks
-is waited for at least, and a little more at random; a revoked agent asks every ten minutes.
+is waited for at least, and more at random, up to the hub's interval when it goes on: a hub that is
+there and cannot store anything tells all of them the same. A revoked agent asks every ten minutes.
 
 Source: contract part 2; fault cases C.
 """
@@ -48,5 +49,6 @@ class Pace:
             return limits.REVOKED_WAIT_S
         if retry_after_s is not None:
             asked_s = min(retry_after_s, MAX_ASKED_S)
-            return asked_s + self._uniform(0.0, max(1.0, asked_s / 2.0))
+            spread_s = max(asked_s / 2.0, min(whole, self.interval_s) - asked_s)
+            return asked_s + self._uniform(0.0, spread_s)
         return self._uniform(0.0, whole)

@@ -49,7 +49,25 @@ def test_asked_wait_is_a_minimum(asked: float) -> None:
     pace = Pace()
     for _ in range(100):
         waited = pace.after_failure("unavailable", asked)
-        assert asked <= waited <= asked + max(1.0, asked / 2)
+        assert asked <= waited <= asked + max(60.0, asked / 2)
+
+
+def test_agents_of_a_hub_that_cannot_store_do_not_come_back_in_step() -> None:
+    """Its database is away for minutes, and it says `Retry-After: 2` to everybody."""
+    chance = random.Random(7)
+    back = []
+    for _ in range(2000):
+        pace, at_s = Pace(chance.uniform), 0.0
+        pace.after_answer(60.0)
+        while at_s < 300.0:
+            at_s += pace.after_failure("unavailable", 2.0)
+        back.append(int(at_s))
+    busiest = max(back.count(second) for second in set(back))
+    assert busiest < 120 and max(back) <= 360
+
+
+def test_first_refusal_with_a_wait_is_taken_at_its_word() -> None:
+    assert Pace(lambda _low, high: high).after_failure("unavailable", 2.0) == 5.0
 
 
 def test_wait_that_no_hub_can_mean_is_cut() -> None:
