@@ -120,6 +120,7 @@ class Hub:
     def bound(self, port: int) -> None:
         """Learn which port the listener got: settings may have left it open."""
         self.origins = origins(self.settings, port)
+        self.addresses.note(port)
 
     def later(self, job: Coroutine[Any, Any, Any]) -> None:
         """Run something on the side until it ends or the hub stops."""
@@ -154,6 +155,7 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shells.stop()
         self.database.close()
+        self.addresses.forget()
 
 
 def origins(settings: HubSettings, port: int) -> frozenset[str]:

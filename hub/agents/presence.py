@@ -137,9 +137,9 @@ def store(session: Session, changes: list[Change]) -> None:
             for one in changes
         ],
     )
-    newest = {one.asset_id: one for one in changes}
+    newest = sorted({one.asset_id: one for one in changes}.items())
     for with_version in (True, False):
-        rows = [_row(one) for one in newest.values() if bool(one.version) is with_version]
+        rows = [_row(one) for _, one in newest if bool(one.version) is with_version]
         if rows:
             session.execute(update(Asset), rows)
 

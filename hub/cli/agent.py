@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     secret = options.read_secret("authToken") if chosen.secret_stdin else None
     with options.opened(chosen) as hub:
         made = hub.database.write_now(None, lambda session: _add(session, hub, chosen, secret))
-        lines = {"clientId": chosen.client_id, "serverUrl": _url(hub), "authToken": made}
+        lines = {"clientId": chosen.client_id, "serverUrl": hub.addresses.public, "authToken": made}
     print(json.dumps(lines, indent=2))
     return exits.OK
 
@@ -57,9 +57,3 @@ def _add(session: Session, hub: Hub, chosen: argparse.Namespace, secret: str | N
         session, tenant.id, audit.SYSTEM, "agents.write", of=("asset", asset.id), agent=agent.id
     )
     return made
-
-
-def _url(hub: Hub) -> str:
-    found = hub.settings
-    scheme = "https" if found.tls_cert_file else "http"
-    return found.public_url or f"{scheme}://{found.host}:{found.port}"

@@ -1,8 +1,9 @@
 """How the hub is reached, as it tells those who ask: base URL, the agents' listener, the pin.
 
 Rules: `public_url` when it is set; else what the request itself used, which only its sender can
-have chosen. The pin is the fingerprint that a token carries: the hub's own authority's, where that
-signed the listener's certificate.
+have chosen. A hub that serves leaves its address in the state directory for the command line, since
+`serve` may have been told another host and port than the settings say. The pin is the fingerprint
+that a token carries: the hub's own authority's, where that signed the listener's certificate.
 Source: docs/reference/hub.rst.
 """
 
@@ -12,6 +13,8 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from hub import private_files
+from hub.errors import SettingsError
 from hub.settings import HubSettings
 
 if TYPE_CHECKING:
@@ -19,12 +22,16 @@ if TYPE_CHECKING:
 
     from hub.heartbeat.authority import Authority
 
+FILE_NAME = "address"
+
 
 class Addresses:
     """See the module."""
 
     def __init__(self, settings: HubSettings, authority: Authority) -> None:
         self._settings = settings
+        self._file = settings.state_dir / FILE_NAME
+        self._host = socket.gethostname() if settings.host in ("0.0.0.0", "::") else settings.host
         self.pin = authority.fingerprint if settings.tls_own_ca else None
 
     @property
@@ -35,9 +42,8 @@ class Addresses:
             return found.agents_url.rstrip("/")
         if found.agents_port is None:
             return None
-        host = urlsplit(found.public_url).hostname if found.public_url else found.host
-        shown = f"[{host}]" if host and ":" in host else host
-        return f"https://{shown}:{found.agents_port}"
+        host = urlsplit(found.public_url).hostname if found.public_url else self._host
+        return f"https://{_shown(host or '')}:{found.agents_port}"
 
     @property
     def public(self) -> str:
@@ -45,9 +51,24 @@ class Addresses:
         found = self._settings
         if found.public_url:
             return found.public_url.rstrip("/")
+        try:
+            return private_files.read(self._file)
+        except SettingsError:  # it does not serve now
+            return self.at(found.port)
+
+    def at(self, port: int) -> str:
+        """Return the base URL of this hub's listener at a port."""
+        found = self._settings
         scheme = "https" if found.tls_cert_file or found.tls_own_ca else "http"
-        host = f"[{found.host}]" if ":" in found.host else found.host
-        return f"{scheme}://{host}:{found.port}"
+        return f"{scheme}://{_shown(self._host)}:{port}"
+
+    def note(self, port: int) -> None:
+        """Let the command line know where this hub serves, until `forget`."""
+        private_files.replace(self._file, self.at(port))
+
+    def forget(self) -> None:
+        """The hub serves no more."""
+        self._file.unlink(missing_ok=True)
 
     def base(self, request: Request) -> str:
         """Return the base URL that a request came to."""
@@ -62,6 +83,9 @@ class Addresses:
         hosts = [urlsplit(url).hostname for url in urls if url]
         local = ["localhost", "127.0.0.1", "::1"]
         wanted = [host for host in hosts if host]
-        is_any = found.host in ("0.0.0.0", "::")
-        wanted.append(socket.gethostname() if is_any else found.host)
-        return list(dict.fromkeys([*wanted, *local]))
+        return list(dict.fromkeys([*wanted, self._host, *local]))
+
+
+def _shown(host: str) -> str:
+    """Write a host as a URL has it."""
+    return f"[{host}]" if ":" in host else host

@@ -246,6 +246,7 @@ def _told(hub: Hub, request: Request, given: Given) -> EnrollResponse:
         service_account_token=given.bearer,
         auth_token=given.auth_token,
         server_url=hub.addresses.base(request),
+        policy=hub.beats.policies.of_machine(given.agent.tenant_id, given.tags),
         agents_url=hub.addresses.agents_url,
         state="pending" if given.agent.state == "pending" else "active",
     )

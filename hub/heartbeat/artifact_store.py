@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from hub.clock import now_ms
 from hub.errors import StorageFullError
 
 _PART = ".part"
@@ -41,6 +42,8 @@ class ArtifactStore(Protocol):
     def path(self, artifact_id: str) -> Path | None: ...
 
     def delete(self, artifact_id: str) -> None: ...
+
+    def older_than(self, age_s: float) -> list[str]: ...
 
 
 class DirectoryStore:
@@ -71,6 +74,16 @@ class DirectoryStore:
     def delete(self, artifact_id: str) -> None:
         """Remove the bytes, if they are there."""
         (self._directory / artifact_id).unlink(missing_ok=True)
+
+    def older_than(self, age_s: float) -> list[str]:
+        """Return the ids whose bytes have been here for so long."""
+        before_s = now_ms() / 1000 - age_s
+        with os.scandir(self._directory) as found:
+            return [
+                one.name
+                for one in found
+                if not one.name.endswith(_PART) and one.stat().st_mtime < before_s
+            ]
 
 
 class _FileUpload:

@@ -113,6 +113,15 @@ def outdated(session: Session, days: int) -> list[str]:
     return ids
 
 
+def without_row(session: Session, ids: list[str]) -> list[str]:
+    """Return those ids of stored bytes that belong to nothing: a hub was killed in between."""
+    found: set[str] = set()
+    for start in range(0, len(ids), _BATCH):
+        batch = ids[start : start + _BATCH]
+        found.update(session.scalars(select(Artifact.id).where(Artifact.id.in_(batch))))
+    return [one for one in ids if one not in found]
+
+
 def _own_command(session: Session, known: Known, command_id: str) -> Command:
     command = session.scalar(
         select(Command)

@@ -66,6 +66,7 @@ class Given(NamedTuple):
     bearer: str
     auth_token: str
     leaf: Leaf
+    tags: tuple[str, ...]
     replaced: tuple[str, ...] = ()
     """Agents whose place it took: their links are cut."""
 
@@ -150,7 +151,8 @@ class Enroller:
             replaces=list(machine.replaced),
             is_new=machine.is_new,
         )
-        return Given(agent, bearer, machine.auth_token, leaf, machine.replaced)
+        tags = tuple(machine.asset.tags)
+        return Given(agent, bearer, machine.auth_token, leaf, tags, machine.replaced)
 
     def _again(self, session: Session, source: Source, arrival: Arrival) -> Given | None:
         """Answer for a key that was let in by this source before; None: it was not."""
@@ -202,7 +204,7 @@ class Enroller:
         audit.record(
             session, agent.tenant_id, who, "agent.enrolled", of=("agent", asset.id), again=True
         )
-        return Given(agent, bearer, auth_token, leaf)
+        return Given(agent, bearer, auth_token, leaf, tuple(asset.tags))
 
     def _sign(self, session: Session, agent: Agent, shown: ShownKey) -> Leaf:
         return certificates.issue(session, self._authority, agent, shown, self._hours)

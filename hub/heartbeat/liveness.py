@@ -32,15 +32,16 @@ def is_beating(session: Session, asset_id: str) -> bool:
 
 
 def silent(session: Session) -> list[tuple[str, str]]:
-    """Return tenant and id of machines that are taken for online and have not beaten for long."""
+    """Return tenant and id of enrolled machines that are taken for online and do not beat.
+
+    Whose credential was revoked or replaced does not: the new one has to beat first.
+    """
+    of_asset = select(Enrolment.agent_id).join(Agent, Agent.id == Enrolment.agent_id)
+    of_asset = of_asset.where(Agent.asset_id == Asset.id)
+    beats = of_asset.where(Agent.state == "active", Enrolment.beat_ms >= now_ms() - ALIVE_MS)
     rows = session.execute(
-        select(Asset.tenant_id, Asset.id)
-        .join(Agent, Agent.asset_id == Asset.id)
-        .join(Enrolment, Enrolment.agent_id == Agent.id)
-        .where(
-            Asset.presence == "online",
-            Agent.state == "active",
-            Enrolment.beat_ms < now_ms() - ALIVE_MS,
+        select(Asset.tenant_id, Asset.id).where(
+            Asset.presence == "online", of_asset.exists(), ~beats.exists()
         )
     )
     return [(tenant_id, asset_id) for tenant_id, asset_id in rows]

@@ -38,6 +38,8 @@ _SENDERS = (
         T.disabled_ms.is_(None),
         T.enforces_mtls.is_(False),
     )
+    .order_by(M.id)  # locked in this order: beats at two hub processes wait for one another
+    .with_for_update(of=(Enrolment.__table__, Asset.__table__))
 )  # fmt: skip
 _DUE = select(C.asset_id).where(
     C.asset_id.in_(bindparam("assets", expanding=True)),

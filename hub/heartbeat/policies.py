@@ -26,15 +26,21 @@ class Policies:
 
     def __init__(self) -> None:
         self._documents: dict[str, PolicyDocument] = {}
+        self._told: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
 
     def know(self, documents: dict[str, PolicyDocument]) -> None:
         """Take what the database has."""
-        self._documents = documents
+        self._documents, self._told = documents, {}
 
     def of_machine(self, tenant_id: str, tags: Sequence[str]) -> dict[str, Any] | None:
         """Return what a machine with these tags is told; None: nothing."""
         document = self._documents.get(tenant_id)
-        return None if document is None else merged(document, tags)
+        if document is None:
+            return None
+        key = (tenant_id, tuple(tags))
+        if key not in self._told:  # every beat asks
+            self._told[key] = merged(document, tags)
+        return self._told[key]
 
 
 def read(session: Session) -> dict[str, PolicyDocument]:

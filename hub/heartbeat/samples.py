@@ -2,7 +2,8 @@
 
 Rules: each at its own stamp, so that an outage is filled in afterwards; a stamp that lies in the
 future, or cannot be read, is the beat's; one that the machine has already is not stored again (a
-beat whose answer was lost comes with the same samples). The newest stands on the machine's row.
+beat whose answer was lost comes with the same samples). The newest stands on the machine's row;
+what comes late is rolled up after all.
 Source: contract part 2 (`metrics`), 1.9.
 """
 
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from hub.agents.models import Asset
 from hub.heartbeat.identification import Known
+from hub.telemetry import rollups
 from hub.telemetry.figures import figures, kept, texts
 from hub.telemetry.models import Sample as Row
 from wire import bodies
@@ -55,6 +57,7 @@ def store(session: Session, brought: Sequence[Brought], now_ms: int) -> None:
         rows.pop((row.asset_id, row.at_ms), None)
     if rows:
         session.execute(insert(Row.__table__), list(rows.values()))  # type: ignore[arg-type]
+        rollups.roll_up_late(session, rows, now_ms)
 
 
 def told(newest: Sample) -> dict[str, Any]:

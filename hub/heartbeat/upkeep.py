@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EVERY_S = 5.0
 ARTIFACTS_EVERY_S = 600.0
+UPLOAD_S = 3600.0
+"""Bytes without a row are somebody's upload for so long."""
 _log = structlog.get_logger()
 
 
@@ -33,7 +35,7 @@ async def run(hub: Hub) -> None:
             hub.beats.policies.know(await hub.database.read(None, policies.read))
             await expire(hub)
             await cut_uncertified(hub)
-            notices.silent(hub, await hub.database.read(None, liveness.silent))
+            await notice_silence(hub)
             if waited_s >= ARTIFACTS_EVERY_S:
                 await forget_artifacts(hub)
                 waited_s = 0.0
@@ -50,6 +52,11 @@ async def expire(hub: Hub) -> None:
             notices.moved(hub, command)
 
 
+async def notice_silence(hub: Hub) -> None:
+    """Tell which machines are there no more."""
+    notices.silent(hub, await hub.database.read(None, liveness.silent))
+
+
 async def cut_uncertified(hub: Hub) -> None:
     """Cut the links without a certificate of tenants that have come to ask for them."""
     links = [link for link in hub.links.all() if not link.is_certified]
@@ -63,7 +70,10 @@ async def cut_uncertified(hub: Hub) -> None:
 
 
 async def forget_artifacts(hub: Hub) -> None:
-    """Remove artifacts that are older than they may be."""
+    """Remove artifacts that are older than they may be, and bytes that belong to none."""
     while ids := await hub.database.write(None, artifacts.outdated, hub.settings.artifacts_days):
         for artifact_id in ids:
             await asyncio.to_thread(hub.artifacts.delete, artifact_id)
+    settled = await asyncio.to_thread(hub.artifacts.older_than, UPLOAD_S)
+    for artifact_id in await hub.database.read(None, artifacts.without_row, settled):
+        await asyncio.to_thread(hub.artifacts.delete, artifact_id)

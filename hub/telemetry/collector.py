@@ -20,7 +20,7 @@ from hub.db.database import Database
 from hub.errors import HubError
 from hub.settings import HubSettings
 from hub.sockets.console import Console
-from hub.telemetry import service
+from hub.telemetry import rollups, service
 from hub.telemetry.figures import figures, kept, texts
 from wire import telemetry
 from wire.telemetry import Stats
@@ -93,7 +93,7 @@ class Collector:
 
     async def sweep(self, at_ms: int) -> None:
         """Roll up, then drop what is old until nothing is."""
-        await self._database.write(None, service.roll_up, at_ms)
+        await self._database.write(None, rollups.roll_up, at_ms)
         raw_ms = self._settings.telemetry_raw_hours * HOUR_MS
         rollup_ms = self._settings.telemetry_rollup_days * 24 * HOUR_MS
         while await self._database.write(None, service.prune, at_ms, raw_ms, rollup_ms):

@@ -1,7 +1,8 @@
-"""Samples in the database: stored in groups, rolled up, read as series, dropped when old.
+"""Samples in the database: stored in groups, read as series, dropped when old.
 
-Rules: a rollup is written once, when its five minutes are over; retention deletes a bounded number
-of rows a unit, and nothing at all while the newest sample lies in the future (the clock went back).
+Rules: retention deletes a bounded number of rows a unit, and nothing at all while the newest sample
+lies in the future (the clock went back). Rows of machines are changed in the order of their ids:
+units of two processes wait for one another, and neither for ever.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from sqlalchemy.orm import Session
 
 from hub.agents.models import Asset
 from hub.db.rows import affected
-from hub.telemetry.models import FIGURES, ROLLUP_MS, WORST, Rollup, Sample
+from hub.telemetry.models import FIGURES, ROLLUP_MS, Rollup, Sample
+from hub.telemetry.rollups import COLUMNS
 
 PRUNE_ROWS = 5000
 FUTURE_MS = 300_000
-SETTLE_MS = 30_000
 MAX_POINTS = 2000
-_ROLLUP_FIGURES = (*FIGURES, *(f"{name}_max" for name in WORST))
 
 
 class Taken(NamedTuple):
@@ -44,30 +44,6 @@ def store(session: Session, taken: Sequence[Taken]) -> None:
         session.execute(update(Asset), shape)
 
 
-def roll_up(session: Session, now_ms: int) -> None:
-    """Write the rollups of whole five minutes that have none."""
-    end = (now_ms - SETTLE_MS) // ROLLUP_MS * ROLLUP_MS
-    last = session.scalar(select(func.max(Rollup.at_ms)).where(Rollup.at_ms < end))
-    first = session.scalar(select(func.min(Sample.at_ms)).where(Sample.at_ms < end))
-    if first is None:
-        return
-    start = max(first // ROLLUP_MS * ROLLUP_MS, -1 if last is None else last + ROLLUP_MS)
-    if start >= end:
-        return
-    bucket = Sample.at_ms - Sample.at_ms % ROLLUP_MS
-    figures = [
-        *(func.avg(getattr(Sample, name)) for name in FIGURES),
-        *(func.max(getattr(Sample, name)) for name in WORST),
-    ]
-    means = (
-        select(Sample.tenant_id, Sample.asset_id, bucket, func.count(), *figures)
-        .where(Sample.at_ms >= start, Sample.at_ms < end)
-        .group_by(Sample.tenant_id, Sample.asset_id, bucket)
-    )
-    names = ["tenant_id", "asset_id", "at_ms", "count", *_ROLLUP_FIGURES]
-    session.execute(insert(Rollup).from_select(names, means))
-
-
 def prune(session: Session, now_ms: int, raw_ms: int, rollup_ms: int) -> int:
     """Drop what is too old, a bounded number of rows; return how many."""
     newest = session.scalar(select(func.max(Sample.at_ms)))
@@ -85,7 +61,7 @@ def series(session: Session, asset_id: str, start_ms: int, end_ms: int, raw_from
         step in milliseconds (0: as they came), and rows of `at_ms` and the figures.
     """
     table: Any = Sample if start_ms >= raw_from_ms else Rollup
-    columns = FIGURES if table is Sample else _ROLLUP_FIGURES
+    columns = FIGURES if table is Sample else COLUMNS
     rows = session.execute(
         select(table.at_ms, *(getattr(table, name) for name in columns))
         .where(table.asset_id == asset_id, table.at_ms >= start_ms, table.at_ms < end_ms)
@@ -100,7 +76,7 @@ def series(session: Session, asset_id: str, start_ms: int, end_ms: int, raw_from
 def _by_shape(taken: Sequence[Taken]) -> list[list[dict[str, Any]]]:
     """Group the changes by their keys: one statement takes rows of one shape."""
     shapes: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for one in taken:
+    for one in sorted(taken, key=lambda one: one.asset_id):
         shapes.setdefault(tuple(sorted(one.changes)), []).append(
             {"id": one.asset_id, **one.changes}
         )

@@ -6,11 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from hub.agents.models import Asset
 from hub.assembly import Hub
-from hub.heartbeat import inventories
+from hub.clock import iso, now_ms
+from hub.heartbeat import inventories, liveness, upkeep
+from hub.telemetry import rollups
+from hub.telemetry.models import ROLLUP_MS, Rollup
 from tests.doubles.beating import BEAT, Roles, Tokens, beat, change, enrolled, events
 from tests.doubles.hub_client import HubClient
 from tests.doubles.simulated_agent import SimulatedAgent, inventory
@@ -33,6 +36,41 @@ def test_newest_sample_stands_on_the_machines_row(
     asset = asset_of(hub, agent)
     assert asset.sample["cpu"] == 2
     assert asset.seen_ms is not None
+
+
+def test_samples_of_an_outage_get_into_the_rollups_of_their_time(
+    hub: Hub, api: HubClient, agent: SimulatedAgent, token: Tokens
+) -> None:
+    """Another machine had no outage, so that time is rolled up when they come."""
+    other = enrolled(api, token(), SimulatedAgent("other"))
+    start = (now_ms() - 3_600_000) // ROLLUP_MS * ROLLUP_MS
+    metrics = [{"cpu": 5, "ts": iso(start + minute * 60_000)} for minute in range(20)]
+    assert beat(api, other, metrics=metrics).status_code == 200
+    hub.database.write_now(None, lambda session: rollups.roll_up(session, now_ms()))
+    assert beat(api, agent, metrics=metrics).status_code == 200
+    query = select(Rollup.count, Rollup.cpu).where(Rollup.asset_id == agent.me.asset_id)
+    found = hub.database.read_now(None, lambda session: session.execute(query).all())
+    assert [tuple(row) for row in found] == [(5, 5.0)] * 4
+
+
+@pytest.mark.parametrize("how", ["revoked", "replaced"])
+def test_machine_whose_credential_has_ended_is_offline_until_the_new_one_beats(
+    hub: Hub, api: HubClient, agent: SimulatedAgent, token: Tokens, as_role: Roles, how: str
+) -> None:
+    assert beat(api, agent).status_code == 200
+    api.until(lambda: asset_of(hub, agent).presence == "online")
+    assert hub.database.read_now(None, liveness.silent) == []
+    fresh = SimulatedAgent(agent.name, agent.machine_id)
+    fresh.boot_id = agent.boot_id
+    if how == "revoked":
+        path = f"/api/v1/agents/{agent.me.asset_id}/revoke"
+        assert api.post(path, headers=as_role("tenant_admin")).status_code == 204
+    enrolled(api, token(), fresh)
+    assert fresh.me.asset_id == agent.me.asset_id
+    api.run(upkeep.notice_silence(hub))
+    api.until(lambda: asset_of(hub, fresh).presence == "offline")
+    assert beat(api, fresh).status_code == 200
+    api.until(lambda: asset_of(hub, fresh).presence == "online")
 
 
 def test_beat_of_nobody_is_401(api: HubClient, agent: SimulatedAgent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 import httpx
@@ -424,6 +425,21 @@ def test_old_artifacts_are_forgotten(
     got = api.get(f"{ARTIFACTS}/{artifact_id}", headers=as_role("auditor"))
     assert got.status_code == 404
     assert upload(api, agent, command_id, b"x").status_code == 201
+
+
+def test_bytes_that_a_killed_hub_left_without_a_row_are_removed(
+    hub: Hub, api: HubClient, agent: SimulatedAgent, as_role: Roles
+) -> None:
+    command_id = asked(api, as_role("operator"), agent)
+    kept = upload(api, agent, command_id, b"x").json()["artifact_id"]
+    store = hub.settings.state_dir / "artifacts"
+    for name in ("left", "fresh"):
+        (store / name).write_bytes(b"y")
+    long_ago = now_ms() / 1000 - upkeep.UPLOAD_S - 60
+    for name in ("left", kept):
+        os.utime(store / name, (long_ago, long_ago))
+    api.run(upkeep.forget_artifacts(hub))
+    assert {path.name for path in store.iterdir()} == {kept, "fresh"}
 
 
 def test_lease_is_the_contracts() -> None:

@@ -10,7 +10,7 @@ from hub.assembly import Hub
 from hub.heartbeat import policies
 from hub.heartbeat.policies import merged
 from hub.policy.document import PolicyDocument
-from tests.doubles.beating import Roles, beat
+from tests.doubles.beating import ENROLL, Roles, Tokens, beat, enrolled
 from tests.doubles.hub_client import HubClient
 from tests.doubles.simulated_agent import SimulatedAgent
 
@@ -52,3 +52,18 @@ def test_beat_brings_the_tenants_policy(
     assert reply.status_code == 200, reply.text
     hub.beats.policies.know(api.run(hub.database.read(None, policies.read)))
     assert beat(api, agent).json()["policy"] == {"profile": "reporter"}
+
+
+def test_enrolment_brings_the_tenants_policy(
+    hub: Hub, api: HubClient, token: Tokens, as_role: Roles
+) -> None:
+    """A machine is as narrow as its tenant wants from its first start on."""
+    assert enrolled(api, token()).me.policy is None
+    said = {"document": {"profile": "full", "tags": {"web": {"profile": "reporter"}}}}
+    assert api.put("/api/v1/policy", json=said, headers=as_role("tenant_admin")).status_code == 200
+    hub.beats.policies.know(api.run(hub.database.read(None, policies.read)))
+    text, agent = token(tags=("web",)), SimulatedAgent("web-2")
+    assert enrolled(api, text, agent).me.policy == {"profile": "reporter"}
+    lost = api.post(ENROLL, json=agent.request(text)).json()
+    again = api.post(ENROLL, json=agent.request(text, **agent.proof(lost["nonce"])))
+    assert again.json()["policy"] == {"profile": "reporter"}

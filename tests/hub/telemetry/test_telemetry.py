@@ -1,4 +1,4 @@
-"""Samples are stored, rolled up once, thinned, and dropped when old, on both databases."""
+"""Samples are stored, rolled up, thinned, and dropped when old, on both databases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hub.assembly import Hub
 from hub.clock import iso, now_ms
 from hub.db.database import Database
 from hub.operators.models import Tenant
-from hub.telemetry import service
+from hub.telemetry import rollups, service
 from hub.telemetry.figures import figures, kept, texts
 from hub.telemetry.models import ROLLUP_MS, Rollup, Sample
 from tests.doubles.hub_client import HubClient
@@ -50,13 +50,13 @@ def test_a_rollup_has_mean_and_worst_and_is_written_once(database: Database) -> 
     for n, cpu in enumerate((10.0, 20.0, 90.0)):
         put(database, asset_id, START + n * 60_000, cpu=cpu)
     put(database, asset_id, START + ROLLUP_MS, cpu=1.0)
-    late = START + ROLLUP_MS + service.SETTLE_MS + 1
+    late = START + ROLLUP_MS + rollups.SETTLE_MS + 1
     for _ in range(2):
-        database.write_now(None, lambda session: service.roll_up(session, late))
+        database.write_now(None, lambda session: rollups.roll_up(session, late))
     row = database.read_now(None, lambda session: session.scalars(select(Rollup)).one())
     assert (row.at_ms, row.count, row.cpu, row.cpu_max) == (START, 3, 40.0, 90.0)
     assert row.mem_percent is None
-    database.write_now(None, lambda session: service.roll_up(session, late + ROLLUP_MS))
+    database.write_now(None, lambda session: rollups.roll_up(session, late + ROLLUP_MS))
     assert count(database, Rollup) == 2
 
 
@@ -77,7 +77,7 @@ def test_a_series_is_samples_while_there_are_and_rollups_before(database: Databa
     asset_id = asset_of(database)
     put(database, asset_id, START, cpu=10.0)
     put(database, asset_id, START + ROLLUP_MS, cpu=20.0)
-    database.write_now(None, lambda s: service.roll_up(s, START + 3 * ROLLUP_MS))
+    database.write_now(None, lambda s: rollups.roll_up(s, START + 3 * ROLLUP_MS))
     read = lambda raw: database.read_now(  # noqa: E731
         "t1", lambda s: service.series(s, asset_id, START, START + 9 * ROLLUP_MS, raw)
     )
@@ -155,3 +155,55 @@ def test_a_sample_of_the_database_changes_its_machine(database: Database) -> Non
     one = database.read_now(None, lambda session: session.get_one(Asset, asset_id))
     two = database.read_now(None, lambda session: session.get_one(Asset, other))
     assert (one.cpu, one.sample, two.platform) == (3.0, {"cpu": 3}, "linux")
+
+
+def rollups_of(database: Database) -> list[tuple[Any, ...]]:
+    query = select(Rollup.at_ms, Rollup.count, Rollup.cpu).order_by(Rollup.at_ms)
+    return database.read_now(None, lambda session: list(map(tuple, session.execute(query).all())))
+
+
+def test_samples_that_come_late_are_rolled_up_after_all(database: Database) -> None:
+    asset_id, other = asset_of(database), asset_of(database)
+    now = START + 3 * ROLLUP_MS + rollups.SETTLE_MS
+    put(database, asset_id, START, cpu=10.0)
+    put(database, other, START + 2 * ROLLUP_MS, cpu=1.0)
+    database.write_now(None, lambda session: rollups.roll_up(session, now))
+
+    late = [START + 60_000, START + ROLLUP_MS, START + 3 * ROLLUP_MS]
+    for at_ms in late:
+        put(database, asset_id, at_ms, cpu=30.0)
+    stored = [(asset_id, at_ms) for at_ms in late]
+    for _ in range(2):
+        database.write_now(None, lambda session: rollups.roll_up_late(session, stored, now))
+    assert rollups_of(database) == [
+        (START, 2, 20.0),
+        (START + ROLLUP_MS, 1, 30.0),
+        (START + 2 * ROLLUP_MS, 1, 1.0),
+    ]
+
+
+def test_what_no_rollup_has_come_to_is_left_to_it(database: Database) -> None:
+    """Else it would take the machines beside for rolled up."""
+    asset_id, other = asset_of(database), asset_of(database)
+    now = START + 9 * ROLLUP_MS
+    for at_ms in (START, START + ROLLUP_MS):
+        put(database, asset_id, at_ms, cpu=1.0)
+        put(database, other, at_ms, cpu=2.0)
+    stored = [(asset_id, START)]
+    database.write_now(None, lambda session: rollups.roll_up_late(session, stored, now))
+    assert rollups_of(database) == []
+    database.write_now(None, lambda session: rollups.roll_up(session, now))
+    assert len(rollups_of(database)) == 4
+
+
+def test_late_sample_does_not_replace_a_rollup_whose_samples_are_gone(database: Database) -> None:
+    asset_id = asset_of(database)
+    now = START + 100 * HOUR_MS
+    for n in range(3):
+        put(database, asset_id, START + n * 60_000, cpu=10.0)
+    database.write_now(None, lambda session: rollups.roll_up(session, now))
+    database.write_now(None, lambda s: service.prune(s, now, HOUR_MS, 720 * HOUR_MS))
+    put(database, asset_id, START + 200_000, cpu=90.0)
+    stored = [(asset_id, START + 200_000)]
+    database.write_now(None, lambda session: rollups.roll_up_late(session, stored, now))
+    assert rollups_of(database) == [(START, 3, 10.0)]
