@@ -13,14 +13,14 @@ class EnrolledAgent(AgentProcess):
     """See the module; its configuration names no server: the identity does.
 
     Args:
-        token: as it is pasted.
+        token: as it is pasted; None: it is not enrolled yet.
         words: more of the command line of `enroll`.
         prefix: as for AgentProcess; `enroll` runs behind it, too.
     """
 
     def __init__(
         self,
-        token: str,
+        token: str | None,
         *words: str,
         prefix: list[str] | None = None,
         config: dict[str, Any] | None = None,
@@ -28,8 +28,9 @@ class EnrolledAgent(AgentProcess):
         super().__init__("", config={"statsIntervalSec": 0.2, **(config or {})}, prefix=prefix)
         for key in ("clientId", "authToken", "serverUrl", "admin"):
             del self.config[key]
-        done = self.enroll("--token-stdin", *words, stdin=token)
-        assert done.returncode == 0, done.stderr
+        if token is not None:
+            done = self.enroll("--token-stdin", *words, stdin=token)
+            assert done.returncode == 0, done.stderr
 
     def enroll(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run `jackline enroll`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copy
 import functools
 import json
 import shutil
@@ -86,6 +87,12 @@ class HubProcess:
             )
         self.until(lambda: self.get("/readyz")[0] == 200)
         return self
+
+    def beside(self) -> HubProcess:
+        """Return a second process over the same files and database, not started; `kill` ends it."""
+        other = copy.copy(self)
+        other.port, other.process = free_port(), None
+        return other
 
     def kill(self) -> None:
         """`kill -9`."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
+from hub.audit.models import AuditRow
 from hub.authorize import Role
-from tests.doubles.cutting_proxy import CuttingProxy
+from hub.heartbeat.models import Command
+from tests.doubles.cutting_proxy import CuttingProxy, LosingRelay
 from tests.doubles.enrolled import EnrolledAgent
 from tests.doubles.hub_inside import HubInside
 from tests.doubles.hub_process import HubProcess, free_port, running_hub
 from tests.doubles.hub_tls import TlsHub
 from tests.doubles.network import Network
+from wire import enroltoken
 
 FINAL = ("completed", "failed")
 
@@ -123,6 +128,11 @@ def test_reporter_opens_no_link_and_reports(hub: HubProcess) -> None:
         hub.until(lambda: hub.get(f"/api/v1/agents/{asset}/inventory", who)[0] == 200)
 
 
+def test_pasted_token_names_the_port_that_the_hub_serves_on(hub: HubProcess) -> None:
+    done = hub.command("token", "create")
+    assert enroltoken.read(done.stdout.strip()).hub_url == hub.url
+
+
 def test_auditor_and_stranger_get_nothing_and_nothing_runs(hub: HubProcess) -> None:
     auditor = hub.add_user("eve", Role.AUDITOR)
     stranger = hub.add_user("mallory", Role.OPERATOR, "elsewhere")
@@ -184,17 +194,47 @@ def test_revoked_machine_is_told_and_asks_seldom(hub: HubProcess) -> None:
 
 
 @pytest.mark.family("enrolment")
-def test_hub_that_is_killed_loses_no_result(hub: HubProcess) -> None:
+def test_hub_that_is_killed_loses_no_result(hub: HubProcess, soak: bool) -> None:
+    """At a random moment of a command's life."""
     who = hub.token()
     with enrolled(hub, "--profile", "operator") as agent:
         agent.start()
-        agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up")
-        command = order(hub, who, agent, "collect_telemetry")
-        hub.kill()
-        time.sleep(0.5)
-        hub.start()
-        told = ended(hub, who, command, timeout_s=150)
-        assert told["state"] == "completed", told
+        for _ in range(8 if soak else 1):
+            agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up", 150)
+            command = order(hub, who, agent, "collect_telemetry")
+            time.sleep(random.uniform(0.0, 1.0))
+            hub.kill()
+            hub.start()
+            told = ended(hub, who, command, timeout_s=150)
+            assert told["state"] == "completed", told
+
+
+def test_command_whose_offer_was_lost_is_offered_again_and_ends_once(hub: HubProcess) -> None:
+    """The hub has it accepted and the machine never heard of it; a lease ends it sooner here."""
+    who = hub.token()
+    with LosingRelay(hub.port) as relay:
+        agent = EnrolledAgent(token_of(hub), "--hub", f"http://127.0.0.1:{relay.port}")
+        try:
+            agent.start()
+            agent.until(lambda: agent.heartbeat["state"] == "up")
+            relay.lose = b"pending_commands"
+            command = order(hub, who, agent)
+            agent.terminate()
+            agent.start()  # it beats at once, and loses the answer
+            agent.until(lambda: relay.lose is None)
+            assert hub.get(f"/api/v1/commands/{command}", who)[1]["state"] == "accepted"
+            ends = update(Command).where(Command.id == command).values(leased_ms=1)
+            hub.write(lambda session: session.execute(ends))
+            agent.terminate()
+            agent.start()  # or a minute later, by itself
+            succeeded(ended(hub, who, command, timeout_s=120))
+            query = select(AuditRow.action).where(AuditRow.object_id == command)
+            rows = hub.read(lambda session: list(session.scalars(query.order_by(AuditRow.seq))))
+            assert [row for row in rows if row.startswith("command.")] == [
+                f"command.{state}" for state in ("requested", "accepted", "running", "completed")
+            ]
+        finally:
+            agent.close()
 
 
 def test_one_paste_pins_the_hub_for_heartbeat_link_and_doctor() -> None:
@@ -216,8 +256,8 @@ def test_one_paste_pins_the_hub_for_heartbeat_link_and_doctor() -> None:
 
 
 @pytest.mark.family("enrolment")
-def test_enforced_certificates_move_heartbeat_and_link_by_themselves() -> None:
-    """Under a load of commands, through two renewals: nothing is dropped, nobody enrols again."""
+def test_enforced_certificates_move_heartbeat_and_link_by_themselves(soak: bool) -> None:
+    """Commands go on through two renewals, or six: nothing is dropped, nobody enrols again."""
     env = {
         "JACKLINE_HUB_AGENTS_PORT": str(free_port()),
         "JACKLINE_HUB_HEARTBEAT_INTERVAL_S": "1",
@@ -235,9 +275,12 @@ def test_enforced_certificates_move_heartbeat_and_link_by_themselves() -> None:
             agent.until(lambda: agent.heartbeat["mtls"] and agent.heartbeat["state"] == "up")
             agent.until(lambda: agent.link == "up", timeout_s=60)
             seen = {agent.identity["certificate"]}
-            while len(seen) < 3:
+            count = 0
+            while len(seen) <= (6 if soak else 2):
+                count += 1
                 succeeded(ended(hub, who, order(hub, who, agent)))
                 seen.add(agent.identity["certificate"])
+            print(f"{len(seen) - 1} renewals, {count} commands completed meanwhile")
             second = agent.identity
             assert second["agent_id"] == first["agent_id"] and second["mtls"]
             assert second["key"] != first["key"]
@@ -247,7 +290,7 @@ def test_enforced_certificates_move_heartbeat_and_link_by_themselves() -> None:
             assert agent.command("unenroll").returncode == 0
 
 
-def test_hub_killed_between_burn_and_reply_gives_the_same_identity_again(hub: HubProcess) -> None:
+def test_reply_that_is_lost_twice_gives_the_same_identity_again(hub: HubProcess) -> None:
     """The token is burnt in the database, and the machine never heard of it."""
     with CuttingProxy(hub.port, cuts=2) as proxy:
         token = token_of(hub)
