@@ -1,4 +1,7 @@
-"""`python -m bench.beats`: 2,000 agents beat every 10 s, then requests/s beside a bare insert."""
+"""`python -m bench.beats`: 2,000 agents beat every 10 s, then requests/s beside a bare insert.
+
+Prints the list-table of docs/benchmarks.rst; what is on the way goes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from bench import table
 from bench.beats.load import Agent, Outcome, flat_out, paced
 from hub import tokens
 from hub.agents import service as agents
@@ -31,15 +36,14 @@ def main(argv: list[str]) -> int:
         known = hub.write(lambda session: enrol(session, hub, chosen.agents))
         begun = [Agent(hub.port, *one) for one in known]
         steady = asyncio.run(paced(begun, chosen.every, chosen.seconds))
-        print(_told(f"{chosen.agents} agents every {chosen.every:g} s", steady))
+        _note(f"{steady.sent} beats, {steady.lost} lost {dict(steady.faults)}")
         ours, bare = [], []
         for number in range(chosen.rounds):
             some = [Agent(hub.port, *one) for one in known[:CONNECTIONS]]
             ours.append(_rate(asyncio.run(flat_out(some, chosen.burst)), chosen.burst))
             bare.append(_bare(known[:CONNECTIONS], chosen.burst))
-            print(f"round {number + 1}: hub {ours[-1]:.0f}/s, bare insert {bare[-1]:.0f}/s")
-    ratio = statistics.median(ours) / statistics.median(bare)
-    print(f"hub {statistics.median(ours):.0f}/s, bare {statistics.median(bare):.0f}/s: {ratio:.2f}")
+            _note(f"round {number + 1}: hub {ours[-1]:.0f}/s, bare insert {bare[-1]:.0f}/s")
+    print("\n".join(_lines(argv, chosen, steady, ours, bare)))
     return 0 if steady.lost == 0 else 1
 
 
@@ -99,11 +103,45 @@ def _rate(outcome: Outcome, seconds: float) -> float:
     return len(outcome.latencies) / seconds
 
 
-def _told(what: str, outcome: Outcome) -> str:
-    p50, p99, worst = (outcome.quantile(part) * 1000 for part in (0.5, 0.99, 1))
-    times = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {worst:.1f} ms"
-    faults = f" ({dict(outcome.faults)})" if outcome.faults else ""
-    return f"{what}: {outcome.sent} beats, {outcome.lost} lost{faults}, {times}"
+def _lines(
+    argv: list[str],
+    chosen: argparse.Namespace,
+    steady: Outcome,
+    ours: list[float],
+    bare: list[float],
+) -> Iterator[str]:
+    """Yield the table as rst, with the command and the machine above it."""
+    yield f"``{' '.join(['python -m bench.beats', *argv])}`` on {table.machine()}."
+    yield ""
+    yield ".. list-table::"
+    yield "   :header-rows: 1"
+    yield ""
+    title = f"{chosen.agents:,} agents, a beat every {chosen.every:g} s, {chosen.seconds:g} s"
+    rows = [
+        ("figure", "hub", "bare FastAPI + SQLite insert", "ratio", "goal"),
+        (f"{title}: beats", f"{steady.sent:,}", "–", "", ""),
+        ("lost", f"{steady.lost:,}", "–", "", f"0: {_met(steady.lost == 0)}"),
+        *(
+            (f"answered, {name}", f"{table.number(steady.quantile(part) * 1000)} ms", "–", "", "")
+            for name, part in (("p50", 0.5), ("p99", 0.99), ("worst", 1.0))
+        ),
+    ]
+    if ours:
+        ratio = statistics.median(ours) / statistics.median(bare)
+        rate = f"beats a second, {CONNECTIONS} connections, as fast as they go"
+        said = f"≥ 0.5× bare insert: {_met(ratio >= 0.5)}"
+        rows.append((rate, table.cell(ours, "/s"), table.cell(bare, "/s"), f"{ratio:.2f}×", said))
+    for cells in rows:
+        for position, cell in enumerate(cells):
+            yield f"   {'* -' if position == 0 else '  -'} {cell}".rstrip()
+
+
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "**missed**"
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
