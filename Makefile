@@ -121,8 +121,9 @@ bench: $(INSTALLED) node
 # The pictures of docs/tutorial/console.rst, out of the pages' own tests.
 screens: ready node
 	$(PYTEST) $(PYTEST_ARGS) tests/console
-	for page in agents agent terminal command cron; do \
+	for page in agents agent terminal cron backup-running; do \
 		cp build/screens/$$page-light-wide.png docs/tutorial/screens/$$page.png; done
+	cp build/screens/command-succeeded-light-wide.png docs/tutorial/screens/command.png
 
 # Runs until Ctrl-C; DEMO_ARGS=--check drives the whole loop and exits.
 demo: ready

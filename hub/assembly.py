@@ -24,6 +24,7 @@ from hub.agents.presence import Presence
 from hub.agents.workers import WorkerEvents
 from hub.alerts.watch import Alerts
 from hub.audit import seals
+from hub.audit.growth import Growth
 from hub.backup.service import Backups
 from hub.cron.service import Cron
 from hub.db.database import Database
@@ -133,6 +134,7 @@ class Hub:
         await self.shells.start()
         self.later(self.sockets.eio.watch())
         self.later(self.console.check_forever())
+        self.later(Growth(self.database, self.console).look_forever())
         self.later(seals.keep_sealing(self.database, self.keyring, self.settings.audit_days))
         self.artifacts.prepare()
         self.later(heartbeat_upkeep.run(self))

@@ -8,7 +8,7 @@ what was never told as raised is not told as resolved. The target is sealed (its
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -54,6 +54,13 @@ def reconcile(session: Session, found: dict[tuple[str, str], Trouble]) -> list[A
         of = ("alert", alert.id)
         audit.record(session, alert.tenant_id, audit.SYSTEM, word, of=of, kind=alert.kind)
     return changed
+
+
+def count_open(session: Session) -> int:
+    """Count what is wrong and nobody looks after yet."""
+    found = select(func.count()).select_from(Alert)
+    where = (Alert.resolved_ms.is_(None), Alert.acknowledged_ms.is_(None))
+    return session.scalars(found.where(*where)).one()
 
 
 def acknowledge(session: Session, who: Principal, alert_id: str) -> Alert:

@@ -95,15 +95,12 @@ async def agents(
 
 @router.post("/agents/bulk")
 async def bulk(
-    request: Request,
     hub: TheHub,
     asset_id: Annotated[list[str], Form(max_length=200)],
-    act: Annotated[str, Form(pattern="^(tag|inventory)$")],
     tag: Annotated[str, Form(max_length=64)] = "",
     caller: Caller = may_see("agents.tag"),
 ) -> Response:
     """Tag the chosen machines."""
-    del request, act
     for one in asset_id:
         machine = await hub.database.read(caller.scope, service.get_asset, one)
         body = checked(api.Tags, tags=sorted({*machine.tags, *tag.split()}))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from hub.alerts import api
+from hub.alerts import api, service
 from hub.console.access import may_see
 from hub.console.forms import checked
 from hub.console.rendering import page
@@ -31,6 +31,13 @@ async def alerts(
 ) -> Response:
     """Show what is wrong, or with `past` what was."""
     return await _page(request, hub, caller, past=past)
+
+
+@router.get("/count")
+async def count(request: Request, hub: TheHub, caller: Caller = may_see("alerts.read")) -> Response:
+    """Count what nobody looks after yet: every page shows it."""
+    found = await hub.database.read(caller.scope, service.count_open)
+    return page(request, "alerts/count.html", caller, count=found)
 
 
 @router.post("/{alert_id}/acknowledge")

@@ -223,6 +223,20 @@ async def look_into(
     return _to(asset_id, f"{plan_id}?look={job.id}")
 
 
+@router.post("/{plan_id}/prune")
+async def prune(
+    hub: TheHub,
+    asset_id: str,
+    plan_id: str,
+    dry_run: Annotated[bool, Form()] = True,
+    caller: Caller = may_see("backup.approve"),
+) -> Response:
+    """Drop the snapshots that the machine no longer keeps, or tell which."""
+    body = requests.PruneIn(dry_run=dry_run)
+    job = await api.prune_backup(hub, asset_id, plan_id, body, None, caller)
+    return _to(asset_id, f"{plan_id}?look={job.id}")
+
+
 @router.post("/{plan_id}/restore")
 async def restore(
     hub: TheHub,

@@ -81,7 +81,8 @@ def _value(field: Field, values: list[str]) -> Any:
 
 
 def _field(name: str, schema: Mapping[str, Any]) -> Field:
-    label = name.replace("_", " ").capitalize()
+    label = name.removesuffix("_sec").replace("_", " ").capitalize()
+    label += " (s)" if name.endswith("_sec") else ""
     if schema.get("type") == "array":
         choices = _plain(schema.get("items", {})).get("enum", ())
         return Field(name, "several", label, choices=tuple(choices))

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from hub.admin import api as admin_api
 from hub.admin.requests import AdminIn
+from hub.backup.models import BackupPlan
 from hub.console.access import may_see
 from hub.console.forms import checked
 from hub.console.one_agent import tab
@@ -35,11 +36,13 @@ async def activity(
 ) -> Response:
     """Show what is to come and what has been."""
     jobs = await hub.database.read(caller.scope, _latest, asset_id)
+    names = await hub.database.read(caller.scope, _plan_names, asset_id)
     upcoming = [job for job in jobs if job.state in OPEN]
     past = [job for job in jobs if job.state not in OPEN]
     return await tab(
-        request, hub, caller, asset_id, "jobs/activity.html", upcoming=upcoming, past=past
-    )
+        request, hub, caller, asset_id, "jobs/activity.html",
+        upcoming=upcoming, past=past, names=names,
+    )  # fmt: skip
 
 
 @router.get("/jobs/{job_id}")
@@ -84,6 +87,11 @@ async def run(
     except HubError as fault:
         return await tab(request, hub, caller, asset_id, "jobs/refused.html", fault=fault)
     return RedirectResponse(f"/agents/{asset_id}/jobs/{made.id}", 303)
+
+
+def _plan_names(session: Session, asset_id: str) -> dict[str, str]:
+    found = select(BackupPlan.id, BackupPlan.name).where(BackupPlan.asset_id == asset_id)
+    return {row.id: row.name for row in session.execute(found)}
 
 
 def _latest(session: Session, asset_id: str) -> list[Job]:

@@ -35,6 +35,7 @@ async def tab(
     machine = await machine_of(hub, caller, asset_id)
     path = request.url.path.removeprefix(f"/agents/{asset_id}")
     here = "/" + path.split("/")[1] if path else ""
+    here = "/activity" if here == "/jobs" else here
     policy = context.pop("policy", None)
     return page(request, template, caller, machine=machine, tab=here, policy=policy, **context)
 

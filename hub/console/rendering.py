@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from hub.authorize import ACTIONS, Principal
 from hub.clock import iso
@@ -25,6 +26,7 @@ from wire import __version__
 
 STATIC = Path(__file__).parent / "static"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
 _POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -95,7 +97,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=shown,
     )
-    made.filters |= {"iso": iso, "size": size, "duration": duration}
+    made.filters |= {"iso": iso, "size": size, "duration": duration, "with_times": with_times}
     made.globals["asset"] = asset
     return made
 
@@ -107,6 +109,15 @@ def shown(value: Any) -> Any:
     if type(value) is str:
         return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", value)
     return value
+
+
+def with_times(text: str) -> Markup:
+    """Let the stamps in a sentence be told in the viewer's zone."""
+    pieces = _STAMP.split(shown(text))
+    return Markup("").join(
+        Markup('<time datetime="{0}">{0}</time>').format(piece) if at % 2 else piece
+        for at, piece in enumerate(pieces)
+    )
 
 
 def size(count: float | None) -> str:

@@ -9,8 +9,10 @@ from hub.console import (
     alerts,
     audit,
     backups,
+    batches,
     commands,
     enrolment,
+    exports,
     faults,
     jobs,
     login,
@@ -34,6 +36,8 @@ PAGES = (
     shells,
     machinery,
     backups,
+    batches,
+    exports,
 )
 
 

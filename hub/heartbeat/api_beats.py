@@ -34,6 +34,8 @@ async def heartbeat(
         raise taken.refusal
     assert taken.response is not None
     notices.beaten(hub, taken)
+    if beat.inventory is not None:
+        notices.inventoried(hub, taken)
     for command in taken.moved:
         notices.moved(hub, command)
     return answer(taken.response)

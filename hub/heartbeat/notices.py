@@ -45,6 +45,14 @@ def beaten(hub: Hub, taken: Taken) -> None:
     )
 
 
+def inventoried(hub: Hub, taken: Taken) -> None:
+    """Tell consoles that look at a machine what it is made of now."""
+    known = taken.known
+    if known is not None and not taken.is_replay:
+        payload = {"asset_id": known.asset_id}
+        hub.console.publish(known.tenant_id, f"agent:{known.asset_id}", "inventory", payload)
+
+
 def silent(hub: Hub, gone: list[tuple[str, str]]) -> None:
     """Machines whose last sign was a beat, long ago, are offline unless they are linked."""
     for tenant_id, asset_id in gone:

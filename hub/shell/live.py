@@ -112,7 +112,9 @@ class Live:
     def observe(self, screen: Screen, offset: int | None) -> int:
         """Show a console the session, read-only."""
         self.detach(screen)
-        return self._begin(self.audience.seat(screen, self._start(offset), is_writer=False))
+        start = self._begin(self.audience.seat(screen, self._start(offset), is_writer=False))
+        self._tell_watched()
+        return start
 
     def detach(self, screen: Screen, reason: str | None = None) -> bool:
         """Show a console nothing more; with a reason, it is told. False: it was not here."""
@@ -122,6 +124,7 @@ class Live:
         if reason is not None:
             viewer.tell("shell_detached", reason=reason)
         self._forget(viewer)
+        self._tell_watched()
         self.regulate()
         return True
 
@@ -264,6 +267,11 @@ class Live:
         return self.now() - self._over_s
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _tell_watched(self) -> None:
+        """Whoever types knows how many look on."""
+        for viewer in self.audience.everybody():
+            viewer.tell("shell_watched", watching=len(self.audience.observers))
 
     def _start(self, offset: int | None) -> int:
         """Say where a console starts: where it left off, or with all that is kept."""

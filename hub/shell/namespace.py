@@ -159,4 +159,5 @@ def _shown(live: Live, start: int) -> dict[str, Any]:
         "has_ended": live.has_ended,
         "opened_by": live.facts.user_name,
         "recorded": live.recording.flushed_to is not None,
+        "watching": len(live.audience.observers),
     }

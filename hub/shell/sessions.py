@@ -43,6 +43,7 @@ from wire.shell import ShellClose, ShellClosed, ShellGap, ShellOutput, ShellResu
 if TYPE_CHECKING:
     from hub.assembly import Hub
 
+TOPIC = "sessions"
 TICK_S = 1.0
 GRACE_S = 10.0
 LINGER_S = 60.0
@@ -177,9 +178,9 @@ class Sessions:
 
     def publish(self, row: ShellSession) -> None:
         """Tell every console that looks at the agent."""
-        topic = f"agent:{row.asset_id}"
         payload = {"session": row.id, "state": row.state, "reason": row.end_reason}
-        self._hub.console.publish(row.tenant_id, topic, "session", payload)
+        for topic in (TOPIC, f"agent:{row.asset_id}"):
+            self._hub.console.publish(row.tenant_id, topic, "session", payload)
 
     # -- agents ----------------------------------------------------------------------------------
 

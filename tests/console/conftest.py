@@ -15,7 +15,9 @@ from hub.authorize import Role
 from hub.operators import passwords, service
 from tests.doubles.agent_process import JACKLINE, AgentProcess, running_agent
 from tests.doubles.browser import WAIT_MS, Person, chromium
+from tests.doubles.enrolled import EnrolledAgent
 from tests.doubles.hub_process import HubProcess, running_hub
+from tests.doubles.key_server import KeyServer
 
 expect.set_options(timeout=WAIT_MS)
 PASSWORD = "a password of the tests"
@@ -25,8 +27,14 @@ NewPerson = Callable[[str], Person]
 
 
 @pytest.fixture(scope="session")
-def hub() -> Iterator[HubProcess]:
-    with running_hub() as found:
+def key_server() -> Iterator[KeyServer]:
+    with KeyServer() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def hub(key_server: KeyServer) -> Iterator[HubProcess]:
+    with running_hub(env={"JACKLINE_HUB_KEYS_BASE_URL": key_server.url}) as found:
         for name, role in (
             (OPERATOR, Role.OPERATOR),
             (AUDITOR, Role.AUDITOR),
@@ -56,7 +64,7 @@ def agent(hub: HubProcess) -> Iterator[AgentProcess]:
         "admin": {
             "enableShell": True,
             "allowedCommands": ["echo", "uname", "crontab"],
-            "maxConcurrent": 8,
+            "maxConcurrent": 64,
         },
     }
     with running_agent(hub.url, config) as found:
@@ -87,6 +95,19 @@ def enrolled_id(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> st
         lambda session: session.scalars(select(Asset.id).order_by(Asset.id.desc()).limit(1)).one()
     )
     return found
+
+
+@pytest.fixture(scope="session")
+def collector(hub: HubProcess) -> Iterator[EnrolledAgent]:
+    """Return a machine that has enrolled and runs."""
+    done = hub.command("token", "create", "--quiet")
+    agent = EnrolledAgent(done.stdout, "--hub", hub.url, "--profile", "operator")
+    try:
+        agent.start()
+        agent.until(lambda: agent.heartbeat["state"] == "up" and agent.link == "up")
+        yield agent
+    finally:
+        agent.close()
 
 
 @pytest.fixture(scope="session")

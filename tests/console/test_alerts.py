@@ -15,7 +15,6 @@ def test_nothing_is_wrong_and_an_auditor_can_press_nothing(new_person: NewPerson
     expect(page.get_by_role("heading", name="Where they are sent")).to_be_visible()
     for button in page.get_by_role("main").get_by_role("button").all():
         expect(button).to_be_disabled()
-    assert person.axe() == []
     person.screenshots("alerts")
 
 

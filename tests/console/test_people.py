@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pyotp
@@ -25,6 +26,21 @@ def test_an_admin_makes_a_user_who_logs_in(new_person: NewPerson) -> None:
     expect(page.get_by_role("row", name=re.compile("^neu"))).to_be_visible()
     person.screenshots("users")
     new_person("neu")
+    row = page.get_by_role("row", name=re.compile("^neu"))
+    row.get_by_role("button", name="Disable").click()
+    expect(page.get_by_role("dialog")).to_contain_text("neu cannot log in any more")
+    page.get_by_role("dialog").get_by_role("button", name="Disable").click()
+    expect(row.get_by_text("disabled")).to_be_visible()
+
+
+def test_what_others_do_to_users_is_seen_without_a_reload(
+    hub: HubProcess, new_person: NewPerson
+) -> None:
+    watching, acting = new_person(AUDITOR).show("/users"), new_person(ADMIN).show("/users")
+    acting.get_by_label("Name").fill("latecomer")
+    acting.get_by_label("Password").fill(PASSWORD)
+    acting.get_by_role("button", name="Make the user").click()
+    expect(watching.get_by_role("row", name=re.compile("^latecomer"))).to_be_visible()
 
 
 def test_an_auditor_sees_users_and_can_press_nothing(new_person: NewPerson) -> None:
@@ -51,6 +67,11 @@ def test_a_second_factor_is_set_up_and_asked_for(hub: HubProcess, new_person: Ne
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_contain_text("one-time code")
+    page.get_by_label("Password").fill(PASSWORD)
+    # The code that confirmed the set-up is used up: the next one counts already.
+    page.get_by_label("One-time code").fill(pyotp.TOTP(secret).at(time.time() + 30))
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(re.compile("/agents"))
 
 
 def test_a_device_code_is_looked_at_and_approved(
@@ -81,6 +102,7 @@ def test_a_device_code_is_looked_at_and_approved(
         person.screenshots("device")
         page.get_by_role("button", name="Approve").click()
         expect(page.get_by_text("The code is approved.")).to_be_visible()
+        assert waiting.wait(60) == 0
     finally:
         waiting.kill()
         waiting.communicate()

@@ -2,12 +2,14 @@
 
 Rules: one browser for a test session, one context for each person; whatever a page reports (an
 error of its script, a violation of its policy, a failed request of ours) fails the test that made
-it; screenshots go to build/screens.
+it; screenshots go to build/screens, and a page that is taken is checked: axe-core, both themes, and
+that nothing of it sticks out of a phone.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,9 @@ WIDE = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}
 THEMES = ("light", "dark")
 WAIT_MS = 30_000
+# What the policy refuses, its script is not told otherwise; the console hears of it as an error.
+_REPORT = """document.addEventListener('securitypolicyviolation', (event) =>
+    console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));"""
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,6 +37,10 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+# What a page says of a hub that is away: it asks for its parts, and its socket tries again.
+HUB_AWAY = re.compile(r"WebSocket connection to|net::ERR_|Failed to (fetch|load resource)")
+_STICKS_OUT = "document.documentElement.scrollWidth - innerWidth"
 
 
 @contextmanager
@@ -62,6 +71,7 @@ class Person:
             **options,
         )
         self.context.set_default_timeout(WAIT_MS)
+        self.context.add_init_script(_REPORT)
         self.page = self._new_page()
 
     def _new_page(self) -> Page:
@@ -88,12 +98,14 @@ class Person:
         return self.page
 
     def screenshots(self, name: str) -> None:
-        """Take the page as it is, dark and light, wide and phone."""
+        """Take the page as it is, dark and light, wide and phone; and check it."""
         SCREENS.mkdir(parents=True, exist_ok=True)
+        assert self.axe() == [], name
         for theme in THEMES:
             self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
             for width, size in (("wide", WIDE), ("phone", PHONE)):
                 self.page.set_viewport_size(size)  # type: ignore[arg-type]
+                assert self.page.evaluate(_STICKS_OUT) <= 0, f"{name} sticks out: {width}"
                 self.page.screenshot(path=SCREENS / f"{name}-{theme}-{width}.png", full_page=True)
         self.page.set_viewport_size(WIDE)  # type: ignore[arg-type]
         self.page.emulate_media(color_scheme="light")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import pwd
 import struct
 import subprocess
 import time
@@ -48,6 +50,18 @@ def without_terminals() -> list[str]:
     nodes = "\n".join(f"mknod -m 666 /dev/{device}" for device in DEVICES)
     links = "ln -s /proc/self/fd /dev/fd"
     return mounts(f"mount -t tmpfs -o mode=755 none /dev\n{nodes}\n{links}")
+
+
+def at_home(folder: Path) -> list[str]:
+    """Our account has its home in `folder`, whatever passwd(5) says here."""
+    account = pwd.getpwuid(os.geteuid())
+    lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
+    for fields in lines:
+        if fields[0] == account.pw_name:
+            fields[5] = str(folder)
+    passwd = folder.parent / "passwd"
+    passwd.write_text("".join(":".join(fields) + "\n" for fields in lines))
+    return mounts(f"mount --bind {passwd} /etc/passwd")
 
 
 def with_descriptors(limit: int) -> list[str]:

@@ -46,6 +46,12 @@ export function showTimes(scope = document) {
   }
 }
 
+// Where one is stands in sight, on a phone too.
+function showHere() {
+  for (const here of document.querySelectorAll(".nav [aria-current], .tabs [aria-current]"))
+    here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 24;
+}
+
 // -- small things -------------------------------------------------------------------------------
 
 export function toast(text, kind = "info") {
@@ -63,9 +69,10 @@ async function copy(button) {
   toast("Copied");
 }
 
-function confirmed(question, act) {
+export function confirmed(question, verb, act) {
   const dialog = document.getElementById("confirm");
   dialog.querySelector("[data-question]").textContent = question;
+  dialog.querySelector("[value=yes]").textContent = verb;
   dialog.returnValue = "";
   dialog.addEventListener("close", () => act(dialog.returnValue === "yes"), { once: true });
   dialog.showModal();
@@ -111,26 +118,50 @@ export const socket = document.body.dataset.live === undefined
   ? null
   : io("/console", { transports: ["websocket"], path: "/socket.io" });
 
-const topics = () => (document.querySelector("main")?.dataset.topics ?? "").split(" ").filter(Boolean);
+let watched = new Set();
+
+function topics() {
+  const told = [...document.querySelectorAll("[data-topics]")].map((element) => element.dataset.topics);
+  return new Set(told.join(" ").split(" ").filter(Boolean));
+}
+
+// A list that was swapped shows other machines: theirs is what is told from then on.
+async function watch() {
+  const before = watched;
+  watched = topics();
+  for (const topic of before.difference(watched)) socket.emit("unwatch", { topic });
+  await Promise.all([...watched.difference(before)].map((topic) => socket.emitWithAck("watch", { topic })));
+}
 
 export function fire(name, detail) {
   document.body.dispatchEvent(new CustomEvent(`jl:${name}`, { detail, bubbles: true }));
+}
+
+// What is told at once and written a moment later: whoever asks again shall read it.
+const WRITTEN_MS = { presence: 700, stats: 1500 };
+
+// A hub that stops closes its sockets, too: a reload before it is back would lose the page.
+async function reloadOnceThere() {
+  const isThere = () => fetch("/readyz", { cache: "no-store" }).then((reply) => reply.ok, () => false);
+  while (!(await isThere())) await new Promise((resume) => setTimeout(resume, 1000));
+  location.reload();
 }
 
 function listen() {
   const bar = document.getElementById("offline");
   socket.on("connect", async () => {
     bar.hidden = true;
-    await Promise.all(topics().map((topic) => socket.emitWithAck("watch", { topic })));
+    watched = new Set();
+    await watch();
     fire("reconnected"); // what changed between the page's rendering and now was told to nobody
   });
   socket.on("disconnect", (reason) => {
     bar.hidden = false;
-    if (reason === "io server disconnect") location.reload(); // the session has ended, or the role changed
+    if (reason === "io server disconnect") reloadOnceThere(); // the session has ended, or the role changed
   });
   socket.on("connect_error", () => { bar.hidden = false; });
-  // Presence is told at once and written a moment later: whoever asks again shall read it.
-  socket.onAny((name, payload) => setTimeout(fire, name === "presence" ? 700 : 0, name, payload));
+  socket.onAny((name, payload) => setTimeout(fire, WRITTEN_MS[name] ?? 0, name, payload));
+  socket.on("audit", ({ families }) => { for (const family of families) fire(`audit-${family}`); });
 }
 
 // -- tabs inside a page ------------------------------------------------------------------------------
@@ -166,6 +197,8 @@ function countChosen() {
 
 applyTheme(theme());
 showTimes();
+showHere();
+addEventListener("resize", showHere);
 setInterval(showTimes, 15000);
 if (socket) listen();
 
@@ -199,12 +232,32 @@ document.addEventListener("keydown", (event) => {
   } else if (event.target.closest("#palette")) onPaletteKey(event);
 });
 
-document.addEventListener("htmx:after:swap", () => showTimes());
+// What cannot be taken back asks first, and says what will happen (`data-confirm` on the button).
+document.addEventListener("submit", (event) => {
+  const { submitter, target } = event;
+  if (!submitter?.dataset.confirm || submitter.dataset.sure !== undefined) return;
+  event.preventDefault();
+  confirmed(submitter.dataset.confirm, submitter.textContent.trim(), (yes) => {
+    if (!yes) return;
+    submitter.dataset.sure = "";
+    target.requestSubmit(submitter);
+    delete submitter.dataset.sure;
+  });
+}, true);
+
+document.addEventListener("htmx:after:swap", () => {
+  showTimes();
+  countChosen();
+  if (socket?.connected) watch();
+});
 document.addEventListener("htmx:confirm", (event) => {
   const question = event.detail.ctx?.confirm ?? event.target.getAttribute?.("hx-confirm");
   if (!question) return;
   event.preventDefault();
-  confirmed(question, (yes) => (yes ? event.detail.issueRequest() : event.detail.dropRequest()));
+  confirmed(question, event.target.textContent?.trim() ?? "Do it", (yes) => (yes ? event.detail.issueRequest() : event.detail.dropRequest()));
 });
-document.addEventListener("htmx:error", () => toast("The hub did not answer; try again", "bad"));
+document.addEventListener("htmx:error", ({ detail }) => {
+  const isAsked = detail.ctx?.request?.method !== "GET"; // by somebody; what a page reads again, the bar tells of
+  if (isAsked || document.getElementById("offline")?.hidden) toast("The hub did not answer; try again", "bad");
+});
 document.body.addEventListener("toast", (event) => toast(event.detail.text ?? event.detail.value, event.detail.kind));

@@ -19,7 +19,8 @@ if (box) {
   const watch = () => { box.textContent = ""; socket.emit("admin_watch", { job_id: box.dataset.output }); };
   socket.on("connect", watch);
   if (socket.connected) watch();
-  document.body.addEventListener("jl:job", ({ detail }) => {
-    if (detail?.id === box.dataset.output && detail.ended_at) document.getElementById("live")?.remove();
+  // Once it has ended, the page shows the result that is kept.
+  document.addEventListener("htmx:after:swap", () => {
+    if (document.querySelector("#job[data-ended]")) document.getElementById("live")?.remove();
   });
 }

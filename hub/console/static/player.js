@@ -2,5 +2,5 @@
 
 const box = document.getElementById("player");
 window.addEventListener("load", () => {
-  window.AsciinemaPlayer.create(box.dataset.cast, box, { fit: "width", autoPlay: true, idleTimeLimit: 3, terminalFontSize: "medium", preload: true });
+  window.AsciinemaPlayer.create(box.dataset.cast, box, { fit: "width", controls: true, autoPlay: true, idleTimeLimit: 3, terminalFontSize: "medium", preload: true });
 });

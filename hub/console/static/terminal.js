@@ -7,7 +7,7 @@
 // http and https alone, after a click. A paste of several lines asks first.
 // Source: docs/reference/console-events.rst.
 
-import { fire, socket, toast } from "/static/console.js";
+import { confirmed, fire, socket, toast } from "/static/console.js";
 import { FitAddon } from "/static/vendor/xterm-fit.js";
 import { SearchAddon } from "/static/vendor/xterm-search.js";
 import { WebLinksAddon } from "/static/vendor/xterm-web-links.js";
@@ -83,6 +83,7 @@ export class Screen {
     on("shell_closed", (payload) => this.onClosed(payload));
     on("shell_link", ({ up }) => this.tell(up ? "open" : "agent offline", up ? "" : "The agent is not linked; the session goes on there."));
     on("shell_resized", ({ cols, rows }) => this.readOnly && this.term.resize(cols, rows));
+    on("shell_watched", ({ watching }) => this.tellWatched(watching));
     on("shell_detached", ({ reason }) => this.tell("detached", `Somebody else writes here now (${reason}).`));
     socket.on("connect", () => this.attach());
     socket.on("disconnect", () => this.tell("reconnecting", "The hub is out of reach; trying again…"));
@@ -105,6 +106,7 @@ export class Screen {
     if (!this.session) this.name(reply.session);
     if (this.offset === null) this.offset = this.acked = reply.offset;
     this.tell(reply.up === false ? "agent offline" : "open", "");
+    this.tellWatched(reply.watching ?? 0);
     if (this.readOnly && reply.cols) this.term.resize(reply.cols, reply.rows);
     else {
       this.fit.fit();
@@ -118,6 +120,9 @@ export class Screen {
     this.session = session;
     this.element.dataset.session = session;
     history.replaceState(null, "", `/agents/${this.assetId}/shell/${session}`);
+    const link = document.getElementById("shell-link");
+    link.dataset.copy = `${location.origin}/agents/${this.assetId}/shell/${session}?observe=1`;
+    link.hidden = false;
     for (const [payload, act] of this.early) if (payload.session === session) act(payload);
     this.early = [];
     fire("sessions", {});
@@ -159,10 +164,18 @@ export class Screen {
     const text = event.clipboardData?.getData("text") ?? "";
     event.preventDefault();
     event.stopPropagation();
-    const clean = text.replaceAll("\x1b[201~", "").replaceAll("\x1b[200~", "");
+    const clean = text.replace(/[\x1b\x9b]/g, ""); // what could end a bracketed paste, or drive the terminal
     const lines = clean.split(/\r\n|\r|\n/).length;
-    if (lines > 1 && !window.confirm(`Paste ${lines} lines into the terminal?`)) return;
-    this.term.paste(clean);
+    const paste = () => { this.term.paste(clean); this.term.focus(); };
+    if (lines < 2) return paste();
+    confirmed(`${lines} lines go to the terminal; each but the last is run at once.`, "Paste", (yes) => yes && paste());
+  }
+
+  tellWatched(count) {
+    const box = document.getElementById("shell-watched");
+    box.hidden = count === 0;
+    box.textContent = `${count} watching`;
+    fire("sessions", {});
   }
 
   tell(word, sentence) {
@@ -187,5 +200,11 @@ if (element) {
     if (event.shiftKey) screen.search.findPrevious(find.value);
     else screen.search.findNext(find.value);
   });
-  document.getElementById("shell-end")?.addEventListener("click", () => screen.ask("shell_close", { session: screen.session }));
+  document.addEventListener("htmx:after:swap", () => {
+    for (const tab of document.querySelectorAll("#mine a"))
+      if (screen.session && tab.href.endsWith(screen.session)) tab.setAttribute("aria-current", "page");
+      else tab.removeAttribute("aria-current");
+  });
+  const end = document.getElementById("shell-end");
+  end?.addEventListener("click", () => confirmed("Every process of this session ends, whoever watches. Its recording stays.", end.textContent, (yes) => yes && screen.ask("shell_close", { session: screen.session })));
 }

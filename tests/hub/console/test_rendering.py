@@ -66,3 +66,9 @@ def test_strip_covers_the_day_once() -> None:
     assert [one.get("class") for one in rects] == ["unknown", "online", "offline", "unknown"]
     assert sum(float(one.get("width", "0")) for one in rects) == pytest.approx(120)
     assert picture.get("aria-label") == "online 25 % of the last 24 hours"
+
+
+def test_stamps_in_a_sentence_are_times_and_the_rest_stays_text() -> None:
+    said = render("{{ said | with_times }}", said="<b> since 2026-11-28T11:21:07.123Z")
+    stamp = "2026-11-28T11:21:07.123Z"
+    assert said == f'&lt;b&gt; since <time datetime="{stamp}">{stamp}</time>'

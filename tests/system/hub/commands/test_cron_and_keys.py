@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,15 +83,8 @@ def machine(hub: HubProcess, keys: KeyServer, tmp_path: Path) -> Iterator[Machin
 
 @pytest.fixture
 def homed(hub: HubProcess, keys: KeyServer, tmp_path: Path) -> Iterator[Machine]:
-    """A machine whose account has its home in the test's folder, whatever passwd(5) says here."""
-    account = pwd.getpwuid(os.geteuid())
-    lines = Path("/etc/passwd").read_text().splitlines()
-    fields = [line.split(":") for line in lines]
-    for one in fields:
-        if one[0] == account.pw_name:
-            one[5] = str(tmp_path / "home")
-    (tmp_path / "passwd").write_text("".join(":".join(one) + "\n" for one in fields))
-    prefix = sandbox.mounts(f"mount --bind {tmp_path}/passwd /etc/passwd")
+    """A machine whose account has its home in the test's folder."""
+    prefix = sandbox.at_home(tmp_path / "home")
     with machine_in(hub, keys, tmp_path, prefix) as made:
         yield made
 
