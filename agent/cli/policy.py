@@ -31,7 +31,7 @@ _BACKUP = {
 
 def run(argv: list[str]) -> int:
     """Carry out `jackline policy show|test|explain`."""
-    options = _parser().parse_args(argv)
+    options = _options(argv)
     try:
         engine = _load(options)
     except PolicyError as e:
@@ -49,6 +49,16 @@ def run(argv: list[str]) -> int:
         return exits.USAGE
     _print_answer(answer, options)
     return exits.OK if isinstance(answer, Launch) or answer.allowed else exits.REFUSED
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest:
+        is_command = getattr(options, "subject", None) == "command"
+        cure = "; quote the command, or write -- before it" if is_command else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{cure}")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -226,7 +236,10 @@ def _placed(verdict: Verdict, path: str, roots: list[str], key: str) -> Verdict:
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except ValueError as e:
+        raise ValueError(f"--args is no JSON: {e}") from e
     if not isinstance(found, dict):
         raise ValueError("--args must be a JSON object")
     return found

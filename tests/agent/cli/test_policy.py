@@ -183,3 +183,17 @@ def test_policy_warns_that_the_running_agent_has_not_read_it(
     assert "restart it" in capsys.readouterr().err
     policy.run(["explain", "shell", "--policy", str(machine / "policy.yaml")])
     assert "restart it" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("machine")
+def test_policy_says_how_a_command_with_options_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        policy.run(["test", "command", "ls", "-l"])
+    assert ended.value.code == exits.USAGE
+    assert "write -- before it" in capsys.readouterr().err
+    for argv in (["ls -l"], ["--", "ls", "-l"]):
+        assert policy.run(["test", "command", *argv]) == exits.OK
+    assert policy.run(["test", "tool", "http", "--args", "{"]) == exits.USAGE
+    assert "--args is no JSON" in capsys.readouterr().err
