@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import statistics
-import time
 from pathlib import Path
 
 MIB = 1 << 20
@@ -56,18 +56,16 @@ class Vitals:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.samples: list[tuple[float, int, int]] = []
+        self.samples: list[tuple[int, int]] = []
 
     def sample(self) -> None:
-        self.samples.append((time.monotonic(), memory(self.pid), descriptors(self.pid)))
+        self.samples.append((memory(self.pid), descriptors(self.pid)))
 
     def thirds(self) -> list[tuple[float, float]]:
-        """Return (memory, descriptors), medians of each third of the run."""
-        first, last = self.samples[0][0], self.samples[-1][0]
-        span = (last - first) / 3 or 1.0
-        parts: list[list[tuple[int, int]]] = [[], [], []]
-        for at, used, open_ in self.samples:
-            parts[min(2, int((at - first) / span))].append((used, open_))
+        """Return (memory, descriptors), medians of each third of the samples, three at least."""
+        count = len(self.samples)
+        cuts = [count * third // 3 for third in range(4)]
+        parts = [self.samples[start:end] for start, end in itertools.pairwise(cuts)]
         return [
             (statistics.median(p[0] for p in part), statistics.median(p[1] for p in part))
             for part in parts
