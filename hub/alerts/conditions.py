@@ -23,7 +23,8 @@ from hub.heartbeat.models import Certificate
 OFFLINE_AFTER_MS = 5 * 60_000
 DISK_FULL_PERCENT = 90.0
 DISK_CALM_PERCENT = 87.0
-BACKUP_OVERDUE_MS = 48 * 3_600_000
+BACKUP_QUIET_MS = 60_000
+"""A backup that has said something of late is running."""
 CERTIFICATE_LEFT = 6
 """A certificate is renewed when a third of its life is left; with a sixth, something is wrong."""
 
@@ -71,14 +72,19 @@ def backup_failed(session: Session, _now_ms: int) -> Iterable[Trouble]:
 
 
 def backup_overdue(session: Session, now_ms: int) -> Iterable[Trouble]:
-    """Find machines that have backups, and none of late."""
-    late = select(BackupPlan.asset_id).where(
-        BackupPlan.is_late.is_(True), BackupPlan.removed_ms.is_(None)
+    """Find machines with a backup that did not run when its schedules say, or is too old."""
+    is_quiet = or_(
+        BackupPlan.progress_ms.is_(None), BackupPlan.progress_ms < now_ms - BACKUP_QUIET_MS
     )
-    is_old = Asset.last_backup_ms < now_ms - BACKUP_OVERDUE_MS
-    for asset in _assets(session, or_(is_old, Asset.id.in_(late))):
-        since = iso_or_none(asset.last_backup_ms) or "never"
-        yield _of(asset, "backup_overdue", f"a backup is overdue; the last one: {since}")
+    is_late = or_(BackupPlan.is_late.is_(True), and_(BackupPlan.overdue_ms < now_ms, is_quiet))
+    late = and_(BackupPlan.removed_ms.is_(None), is_late)
+    names: dict[str, list[str]] = {}
+    for asset_id, name in session.execute(select(BackupPlan.asset_id, BackupPlan.name).where(late)):
+        names.setdefault(asset_id, []).append(name)
+    for asset in _assets(session, Asset.id.in_(select(BackupPlan.asset_id).where(late))):
+        which, last = ", ".join(sorted(names[asset.id])), iso_or_none(asset.last_backup_ms)
+        said = f"did not run when it should have: {which}; the last run: {last or 'never'}"
+        yield _of(asset, "backup_overdue", said)
 
 
 def certificate(session: Session, now_ms: int) -> Iterable[Trouble]:

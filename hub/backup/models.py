@@ -59,6 +59,8 @@ class BackupPlan(TenantOwned, Table):
     is_verified: Mapped[bool | None]
     is_late: Mapped[bool]
     """What the machine itself says: its last success is too old."""
+    overdue_ms: Mapped[int | None] = mapped_column(index=True)
+    """From when on it has not run when its schedules say; null: nothing is scheduled."""
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     progress_ms: Mapped[int | None]
     removed_ms: Mapped[int | None]

@@ -15,6 +15,7 @@ from hub.agents import service as agents
 from hub.agents.models import Asset
 from hub.audit import service as audit
 from hub.authorize import Principal
+from hub.backup import schedules
 from hub.backup.models import DETAIL_CHARS, BackupPlan, BackupSchedules
 from hub.backup.requests import EXCLUSIVE, PlanIn
 from hub.clock import now_ms
@@ -205,10 +206,12 @@ def note_run(
     plan.last_error, plan.last_detail, plan.last_result = error, cut(detail), result
     plan.progress = plan.progress_ms = None
     is_good = state in ("succeeded", "partial")
+    plan.is_late = plan.is_late and state != "succeeded"
     if is_good:
-        plan.success_ms, plan.is_late = now, False
+        plan.success_ms = now
         plan.verified_ms = plan.is_verified = None
     session.flush()
+    _note_deadlines(session, plan.asset_id, [plan])
     _show_at_machine(session, plan.asset_id)
 
 
@@ -262,6 +265,17 @@ def note_schedules(session: Session, asset: Asset, told: list[dict[str, Any]]) -
         row = BackupSchedules(asset_id=asset.id, tenant_id=asset.tenant_id)
         session.add(row)
     row.schedules, row.told_ms = kept, now
+    session.flush()
+    _note_deadlines(session, asset.id, of_asset(session, asset.id))
+
+
+def _note_deadlines(session: Session, asset_id: str, found: list[BackupPlan]) -> None:
+    """Let plans say from when on they are overdue."""
+    row = schedules_of(session, asset_id)
+    told = row.schedules if row is not None else []
+    for plan in found:
+        mine = [one for one in told if one["plan_id"] == plan.id]
+        plan.overdue_ms = schedules.overdue_ms(mine, plan.success_ms)
     session.flush()
 
 

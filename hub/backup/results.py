@@ -220,14 +220,14 @@ def _cancel_answered(session: Session, link: Link, message: BackupResult) -> Job
 
 
 def _note_schedules(session: Session, link: Link, job: Job, message: BackupResult) -> None:
+    """Keep what the machine tells that it has, also where it refused to have something else."""
     asset = session.get(Asset, link.asset_id)
-    if asset is None or not message.ok:
+    if asset is None:
         return
-    if job.kind == requests.SCHEDULE:
+    if message.schedules is not None:
+        plans.note_schedules(session, asset, [_schedule(one) for one in message.schedules])
+    elif message.ok and job.kind == requests.SCHEDULE:
         plans.note_schedules(session, asset, job.request["schedules"])
-    elif message.schedules is not None:
-        told = [_schedule(one) for one in message.schedules]
-        plans.note_schedules(session, asset, told)
 
 
 def _schedule(one: Any) -> dict[str, Any]:

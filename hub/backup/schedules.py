@@ -7,7 +7,7 @@ Source: cronsim (a time that a clock change skips or repeats counts once).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -44,13 +44,19 @@ def fault(cron: str, tz: str) -> str | None:
     return None
 
 
-def is_missed(schedule: dict[str, Any], success_ms: int | None, now: int) -> bool:
-    """Tell whether a run was due since the last success, and has had its time."""
-    if not schedule["enabled"]:
-        return False
-    since = max(success_ms or 0, int(schedule["since_ms"]))
-    due = next_runs(schedule["cron"], schedule["tz"], since, 1)
-    return bool(due) and due[0].timestamp() * 1000 + GRACE_MS < now
+def overdue_ms(timetable: Sequence[dict[str, Any]], success_ms: int | None) -> int | None:
+    """Return from when on a backup is overdue: one of its schedules was due since its last success,
+    and has had its time; None: nothing is scheduled.
+    """
+    moments = [
+        moment
+        for one in timetable
+        if one["enabled"]
+        for moment in next_runs(
+            one["cron"], one["tz"], max(success_ms or 0, int(one["since_ms"])), 1
+        )
+    ]
+    return round(min(moments).timestamp() * 1000) + GRACE_MS if moments else None
 
 
 def _moments(cron: str, tz: str, after_ms: int) -> Iterator[datetime]:

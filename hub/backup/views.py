@@ -45,9 +45,10 @@ def _seen(
 ) -> Seen:
     told = timetable.schedules if timetable is not None else []
     mine = [one for one in told if one["plan_id"] == plan.id]
-    is_missed = any(schedules.is_missed(one, plan.success_ms, now_ms()) for one in mine)
+    word, due_ms = progress.of(plan), schedules.overdue_ms(mine, plan.success_ms)
+    is_missed = word is None and due_ms is not None and due_ms < now_ms()
     standing = of_plan(plan, job, is_missed=is_missed)
-    return Seen(plan, job, standing, progress.of(plan), [timed(one) for one in mine])
+    return Seen(plan, job, standing, word, [timed(one) for one in mine])
 
 
 def timed(one: dict[str, Any]) -> dict[str, Any]:

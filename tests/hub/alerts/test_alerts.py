@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,6 +19,10 @@ from hub.alerts.models import Alert
 from hub.alerts.watch import Alerts
 from hub.assembly import Hub
 from hub.audit.models import AuditRow
+from hub.audit.service import SYSTEM
+from hub.backup import plans
+from hub.backup.models import BackupPlan
+from hub.backup.requests import PlanIn
 from hub.clock import now_ms
 from hub.heartbeat.models import Certificate
 from hub.operators.models import Tenant
@@ -83,6 +88,36 @@ class Watch:
         where = Asset.id == self.asset.id
         self.write(lambda session: session.execute(update(Asset).where(where).values(**values)))
 
+    def backup(self, name: str) -> str:
+        """Make a backup that has last run well six days ago; return its id."""
+
+        def work(session: Session) -> str:
+            asked = PlanIn(name=name, source_dirs=["/srv/a"], dest_root="/mnt/b")
+            plan = plans.add(session, SYSTEM, session.get_one(Asset, self.asset.id), asked)
+            plan.success_ms = now_ms() - 6 * 24 * HOUR_MS
+            return plan.id
+
+        return str(self.write(work))
+
+    def schedules(self, *told: dict[str, Any]) -> None:
+        """The machine has had these for long."""
+
+        def work(session: Session) -> None:
+            asset = session.get_one(Asset, self.asset.id)
+            plans.note_schedules(session, asset, list(told))
+            row = plans.schedules_of(session, asset.id)
+            assert row is not None
+            row.schedules = [{**one, "since_ms": 1} for one in row.schedules]
+            plans.note_schedules(session, asset, list(told))
+
+        self.write(work)
+
+    def change(self, plan_id: str, **values: Any) -> None:
+        where = BackupPlan.id == plan_id
+        self.write(
+            lambda session: session.execute(update(BackupPlan).where(where).values(**values))
+        )
+
     def write(self, work: Any) -> Any:
         return self.hub.database.write_now(None, work)
 
@@ -126,7 +161,6 @@ def certificate(session: Session, agent: Agent, left_ms: int, life_ms: int, seri
         ({"presence": "conflict"}, {"presence": "online"}, "identity_conflict"),
         ({"disk_percent": 93.0}, {"disk_percent": 80.0}, "disk_filling"),
         ({"last_backup_ok": False}, {"last_backup_ok": True}, "backup_failed"),
-        ({"last_backup_ms": 1}, {"last_backup_ms": now_ms() + 10**9}, "backup_overdue"),
     ],
 )
 def test_trouble_is_raised_once_and_resolved_when_it_is_over(
@@ -146,6 +180,35 @@ def test_trouble_is_raised_once_and_resolved_when_it_is_over(
     watch.set(**trouble)
     watch.look()
     assert watch.open() == [kind]
+
+
+def test_backup_is_overdue_by_its_own_schedule_and_by_what_its_machine_says(watch: Watch) -> None:
+    """A weekly one may be six days old, one by hand any age; what runs now is not overdue."""
+    weekly = {"id": "w", "cron": "0 3 * * *", "tz": "UTC", "enabled": True}
+    plan_id = watch.backup("files")
+    watch.backup("by hand")
+    watch.set(last_backup_ms=1)
+    watch.look()
+    assert watch.open() == []
+    for cron, is_overdue in (("0 3 * * *", True), (a_week_on(), False), ("0 3 * * *", True)):
+        watch.schedules({**weekly, "plan_id": plan_id, "cron": cron})
+        watch.look()
+        assert watch.open() == ["backup_overdue"] * is_overdue, cron
+    watch.change(plan_id, progress_ms=now_ms())
+    watch.look()
+    assert watch.open() == []
+    watch.change(plan_id, overdue_ms=None, is_late=True)
+    watch.look()
+    assert watch.open() == ["backup_overdue"]
+    watch.change(plan_id, removed_ms=1)
+    watch.look()
+    assert watch.open() == []
+
+
+def a_week_on() -> str:
+    """Return a cron line whose next time after six days ago is yet to come."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    return f"0 {tomorrow.hour} * * {tomorrow.isoweekday() % 7}"
 
 
 def test_machine_that_has_only_just_gone_is_left_a_while(watch: Watch) -> None:

@@ -15,7 +15,7 @@ from hub.assembly import Hub
 from hub.authorize import Principal, Role
 from hub.backup import plans, progress, requests, results
 from hub.backup.models import BackupPlan
-from hub.backup.requests import PlanIn
+from hub.backup.requests import PlanIn, ScheduleIn, SchedulesIn
 from hub.errors import ConflictError, DuplicateResultError, ForeignResultError
 from hub.jobs import service as jobs_service
 from hub.jobs.models import Job
@@ -28,6 +28,7 @@ from wire.backup import (
     BackupProgress,
     BackupResult,
     BackupStart,
+    Schedule,
 )
 from wire.events import TABLE, Direction
 from wire.features import FEATURES
@@ -194,6 +195,15 @@ def test_run_of_the_machines_own_schedule_becomes_a_job_that_has_ended(parts: Pa
     assert (plan.last_state, plan.last_error, plan.last_detail) == ("failed", "no_space", "full ")
 
 
+def test_machine_that_calls_a_backup_late_is_believed_until_it_is_complete(parts: Parts) -> None:
+    parts.planned(request_id=parts.job_id)
+    parts.unit(lambda session: setattr(plans.find(session, parts.plan_id), "is_late", True))
+    parts.take(complete(parts.plan_id, partial=True))
+    assert parts.plan().is_late
+    parts.take(complete(parts.plan_id))
+    assert not parts.plan().is_late
+
+
 def test_second_start_at_the_agent_says_nothing_of_the_run_that_goes_on(parts: Parts) -> None:
     parts.planned(request_id=parts.job_id)
     run_id = parts.run()
@@ -214,6 +224,30 @@ def test_cancel_of_what_the_agent_no_longer_has_ends_as_unknown(parts: Parts) ->
     job = parts.take(answer)
     assert job is not None
     assert (job.state, parts.plan().last_state) == ("unknown", "unknown")
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_schedules_are_what_the_machine_has_not_what_was_asked_of_it(
+    parts: Parts, ok: bool
+) -> None:
+    """It keeps its own, and may refuse."""
+    parts.planned(request_id=parts.job_id)
+
+    def ask(session: Session) -> str:
+        _, plan = plans.get(session, parts.asset.id, parts.plan_id)
+        plans.approve(session, parts.who, plan, None)
+        wanted = SchedulesIn(schedules=[ScheduleIn(id="a", plan_id=plan.id, cron="0 3 * * *")])
+        submit = parts.hub.backups.submission.set_schedules
+        return submit(session, parts.who, parts.asset.id, wanted, None).id
+
+    job_id = parts.unit(ask)
+    parts.sent(job_id)
+    own = Schedule(id="own", plan_id=parts.plan_id, cron="0 4 * * *", tz="UTC", enabled=True)
+    error = None if ok else "bad_schedule"
+    parts.take(BackupResult(request_id=job_id, ok=ok, error=error, schedules=(own,)))
+    row = parts.unit(lambda session: plans.schedules_of(session, parts.asset.id))
+    assert [one["id"] for one in row.schedules] == ["own"]
+    assert parts.plan().overdue_ms is not None
 
 
 def test_only_one_thing_at_a_time_is_done_for_a_plan(parts: Parts) -> None:

@@ -12,7 +12,6 @@ from hub.backup.models import BackupPlan
 from hub.backup.standing import hero, of_plan
 from hub.jobs.models import Job
 
-HOUR_MS = 3600 * 1000
 NEVER = {"state": "approved", "last_state": None, "is_late": False}
 COPIED = {**NEVER, "last_state": "succeeded"}
 
@@ -76,15 +75,16 @@ def test_next_runs_are_in_the_schedules_own_zone_over_a_clock_change() -> None:
     assert schedules.words("30 12 * * *") == "At 12:30 PM"
 
 
-def test_run_is_missed_once_it_has_had_its_time() -> None:
+def test_run_is_overdue_once_it_has_had_its_time() -> None:
     success = at("2026-03-10 03:00")
     due = at("2026-03-11 01:30")
-    late = due + schedules.GRACE_MS
-    assert not schedules.is_missed(schedule(), success, late)
-    assert schedules.is_missed(schedule(), success, late + 1)
-    assert not schedules.is_missed(schedule(enabled=False), success, late + 1)
-    assert not schedules.is_missed(schedule(since_ms=due + 1), None, late + 1)
-    assert not schedules.is_missed(schedule(), late, late + HOUR_MS)
+    weekly = schedule(cron="0 4 * * 0", tz="UTC")
+    assert schedules.overdue_ms([schedule()], success) == due + schedules.GRACE_MS
+    assert schedules.overdue_ms([weekly], success) == at("2026-03-15 10:00")
+    assert schedules.overdue_ms([weekly, schedule()], success) == due + schedules.GRACE_MS
+    assert schedules.overdue_ms([schedule(since_ms=due + 1)], None) == at("2026-03-12 07:30")
+    assert schedules.overdue_ms([schedule(enabled=False)], success) is None
+    assert schedules.overdue_ms([], success) is None
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_run_is_missed_once_it_has_had_its_time() -> None:
 def test_what_is_no_schedule_has_no_next_run_and_a_fault(cron: str, tz: str) -> None:
     assert schedules.next_runs(cron, tz, 0) == []
     assert schedules.fault(cron, tz)
-    assert not schedules.is_missed(schedule(cron=cron, tz=tz), None, at("2027-01-01 00:00"))
+    assert schedules.overdue_ms([schedule(cron=cron, tz=tz)], None) is None
