@@ -1,9 +1,11 @@
 """Runs that start by themselves, and the alarm for those that did not.
 
-Every 20 s: which schedule is due, which plan has had no success for too long. What was missed while
-the machine slept or the agent was away is caught up once, after a while that differs from machine
-to machine. Rules: a start is remembered before it is made; schedules are kept by the wall clock,
-the timers are not; files are read and written in the disk thread.
+Every 20 s: which schedule is due, and which plan is overdue: its last success is older than the
+owner allows (`backup.maxAgeHours`) or, where the owner has said nothing, its schedule's time has
+passed and it did not run. What was missed while the machine slept or the agent was away is caught
+up once, after a while that differs from machine to machine. Rules: a start is remembered before it
+is made; schedules are kept by the wall clock, the timers are not; files are read and written in the
+disk thread.
 Source: docs/reference/backup.rst.
 """
 
@@ -11,9 +13,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from agent.backup_schedules import Schedule, Schedules, is_due, next_s
-from agent.backup_store import Store
+from agent.backup_schedules import Moments, Schedule, Schedules, is_due, is_missed, next_s
 from agent.backups import Backups
 from agent.clock import YEAR_2020_MS, wall_ms
 from agent.disk import Disk
@@ -31,7 +34,7 @@ class BackupClock:
     """See the module.
 
     Args:
-        max_age_hours: how old a plan's last success may be; None: any age.
+        max_age_hours: how old a plan's last success may be; None: its schedule says it.
         wall: milliseconds since the epoch.
     """
 
@@ -56,6 +59,7 @@ class BackupClock:
         self._jitter_s = jitter_s
         self._pending: set[str] = set()
         self._tidied_s = float("-inf")
+        self._ends: dict[Path, tuple[object, float, float]] = {}
         self.overdue: tuple[str, ...] = ()
 
     def start(self) -> None:
@@ -71,8 +75,9 @@ class BackupClock:
         late: list[str] = []
 
         def task() -> None:
-            due.extend(self._due(now_ms / 1000))
-            late.extend(self._late(self._backups.store, now_ms / 1000))
+            moments = self._schedules.settle(now_ms / 1000)
+            due.extend(self._due(moments, now_ms / 1000))
+            late.extend(self._late(moments, now_ms / 1000))
             self._tidy(now_ms)
 
         def done(error: Exception | None) -> None:
@@ -84,34 +89,43 @@ class BackupClock:
 
         self._disk.submit(task, done)
 
-    def _due(self, now_s: float) -> list[tuple[Schedule, bool]]:
+    def _due(self, moments: dict[str, Moments], now_s: float) -> list[tuple[Schedule, bool]]:
         """Disk thread: what is to be started, each start noted already."""
-        starts = self._schedules.starts()
         found = []
         for schedule in self._schedules.read():
-            last_s = starts.get(schedule.id)
-            if last_s is None:
-                self._schedules.note_start(schedule.id, now_s)  # new: from now on
-            elif schedule.enabled and is_due(schedule, last_s, now_s):
+            last_s = moments[schedule.id].start_s
+            if schedule.enabled and is_due(schedule, last_s, now_s):
                 moment = next_s(schedule, last_s)
                 self._schedules.note_start(schedule.id, now_s)
                 found.append((schedule, moment is not None and now_s - moment > LATE_S))
         return found
 
-    def _late(self, store: Store, now_s: float) -> list[str]:
-        """Disk thread: plans that are scheduled and have had no success for too long."""
-        if self._max_age_hours is None:
-            return []
-        found = []
-        for plan_id in {each.plan_id for each in self._schedules.read() if each.enabled}:
-            good = [
-                float(run.get("endedAt") or 0)
-                for run in backup_state.history(store.folder(plan_id))
-                if not run.get("partial")
-            ]
-            if now_s - max(good, default=0.0) > self._max_age_hours * 3600:
-                found.append(plan_id)
-        return sorted(found)
+    def _late(self, moments: dict[str, Moments], now_s: float) -> list[str]:
+        """Disk thread: plans that are scheduled and did not run in time."""
+        late = {
+            each.plan_id
+            for each in self._schedules.read()
+            if each.enabled and self._is_late(each, moments[each.id].since_s, now_s)
+        }
+        return sorted(late)
+
+    def _is_late(self, schedule: Schedule, since_s: float, now_s: float) -> bool:
+        folder = self._backups.store.folder(schedule.plan_id)
+        ran_s, complete_s = self._last_ends(folder)
+        if self._max_age_hours is not None:
+            return now_s - max(since_s, complete_s) > self._max_age_hours * 3600
+        is_running = backup_state.read(folder)["state"] == "running"
+        return not is_running and is_missed(schedule, max(since_s, ran_s), now_s)
+
+    def _last_ends(self, folder: Path) -> tuple[float, float]:
+        """Return when the last run ended, and the last that copied everything."""
+        seen = backup_state.history_stamp(folder)
+        known = self._ends.get(folder)
+        if known is None or known[0] != seen:
+            runs = backup_state.history(folder)
+            good = [run for run in runs if not run.get("partial")]
+            known = self._ends[folder] = (seen, _last_s(runs), _last_s(good))
+        return known[1:]
 
     def _tidy(self, now_ms: int) -> None:
         """Disk thread: drop plans that nobody used."""
@@ -132,3 +146,7 @@ class BackupClock:
             self._backups.start_scheduled(schedule.plan_id)
 
         self._loop.call_later(delay_s, begin)
+
+
+def _last_s(runs: list[dict[str, Any]]) -> float:
+    return max((float(run.get("endedAt") or 0) for run in runs), default=0.0)

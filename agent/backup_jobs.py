@@ -10,6 +10,7 @@ import os
 from agent.backup_store import Plan, Store
 from agent.backup_tasks import Task
 from workers.backup_request import Request
+from workers.errors import BackupError
 from workers.messages_backup import BackupJob, BackupSpec
 from workers.policy import Policy
 
@@ -17,14 +18,14 @@ from workers.policy import Policy
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def refusal(policy: Policy, request: Request) -> str | None:
+def refusal(policy: Policy, request: Request) -> BackupError | None:
     """Return why this machine's policy refuses a request, or None."""
-    for source in request.sources:
-        verdict = policy.backup(source, "allowedSourceRoots")
+    asked = [(source, "allowedSourceRoots") for source in request.sources]
+    for path, roots in (*asked, (request.dest_root, "allowedDestRoots")):
+        verdict = policy.backup(path, roots)
         if not verdict.allowed:
-            return verdict.sentence
-    verdict = policy.backup(request.dest_root, "allowedDestRoots")
-    return None if verdict.allowed else verdict.sentence
+            return BackupError(verdict.reason, verdict.sentence)
+    return None
 
 
 def spec_of(task: Task, store: Store, policy: Policy) -> BackupSpec:
@@ -40,7 +41,11 @@ def spec_of(task: Task, store: Store, policy: Policy) -> BackupSpec:
 
 
 def job_of(plan: Plan, store: Store, policy: Policy, *, limit_kib_s: int = 0) -> BackupJob:
-    """Return the job; layout is the plan's, deletions and ssh files the machine owner's."""
+    """Return the job; layout is the plan's, deletions and ssh files the machine owner's.
+
+    Args:
+        limit_kib_s: wins over the owner's; 0: the owner's.
+    """
     section = policy.sections.backup
     return BackupJob(
         plan_id=plan.plan_id,
@@ -53,7 +58,8 @@ def job_of(plan: Plan, store: Store, policy: Policy, *, limit_kib_s: int = 0) ->
         globs=[*policy.backup_excludes(), *plan.ignore_globs],
         layout=plan.layout,
         delete=section.delete,
-        limit_kib_s=limit_kib_s,
+        one_file_system=section.one_file_system,
+        limit_kib_s=limit_kib_s or max(0, section.limit_kib_per_sec),
         identity_file=section.ssh.identity_file,
         known_hosts_file=section.ssh.known_hosts_file,
         config_file=section.ssh.config_file,

@@ -6,12 +6,13 @@ Source: contract 1.7.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from agent.backup_schedules import Schedule, Schedules
 from agent.backups import Backups
+from agent.clock import wall_ms
 from agent.disk import Disk
-from agent.errors import BackupPlanError
 from agent.uplink import Uplink
 from wire import backup as wire
 from wire import features
@@ -74,22 +75,7 @@ class BackupRequests:
             self._backups.answer(message.request_id, getattr(message, "plan_id", None), reason)
 
     def _on_list(self, request_id: str) -> None:
-        found: list[Schedule] = []
-
-        def done(error: Exception | None) -> None:
-            told = tuple(
-                wire.Schedule(
-                    id=each.id,
-                    plan_id=each.plan_id,
-                    cron=each.cron,
-                    tz=each.tz,
-                    enabled=each.enabled,
-                )
-                for each in found
-            )
-            self._backups.answer(request_id, None, _word(error), schedules=told)
-
-        self._disk.submit(lambda: found.extend(self._schedules.read()), done)
+        self._answer_schedules(request_id, lambda: None)
 
     def _on_set(self, message: wire.BackupScheduleSet) -> None:
         wanted = [
@@ -99,14 +85,36 @@ class BackupRequests:
             for each in message.schedules
         ]
 
+        def take() -> str | None:
+            kept = self._schedules.take_from_hub(wanted, wall_ms() / 1000)
+            return f"kept, for the machine itself has set them: {', '.join(kept)}" if kept else None
+
+        self._answer_schedules(message.request_id, take)
+
+    def _answer_schedules(self, request_id: str, act: Callable[[], str | None]) -> None:
+        """Do something in the disk thread; tell what is there then, whether it was done or not."""
+        told: list[wire.Schedule] = []
+        said: list[str | None] = []
+
+        def task() -> None:
+            try:
+                said.append(act())
+            finally:
+                told.extend(map(_on_wire, self._schedules.read()))
+
         def done(error: Exception | None) -> None:
-            detail = None if error is None else str(error)
-            self._backups.answer(message.request_id, None, _word(error), detail=detail)
+            detail = str(error) if error is not None else said[0]
+            word = None if error is None else getattr(error, "reason", "io_error")
+            self._backups.answer(request_id, None, word, detail=detail, schedules=tuple(told))
 
-        self._disk.submit(lambda: self._schedules.write(wanted), done)
+        self._disk.submit(task, done)
 
 
-def _word(error: Exception | None) -> str | None:
-    if error is None:
-        return None
-    return "bad_schedule" if isinstance(error, BackupPlanError) else "io_error"
+def _on_wire(schedule: Schedule) -> wire.Schedule:
+    return wire.Schedule(
+        id=schedule.id,
+        plan_id=schedule.plan_id,
+        cron=schedule.cron,
+        tz=schedule.tz,
+        enabled=schedule.enabled,
+    )

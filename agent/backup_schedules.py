@@ -2,7 +2,8 @@
 
 `schedules.json` beside the plans; the command line writes it with no agent running, the agent reads
 it again when it has changed. The last start of each is in `scheduled.json`, so that after sleep or
-downtime what was missed is caught up once, and never twice in one period.
+downtime what was missed is caught up once, and never twice in one period. Rules: what was set on
+the machine stays the machine's: a hub may switch it off and on, and neither change nor remove it.
 Source: docs/reference/backup.rst; contract 1.7 `backup_schedule_set`; cronsim.
 """
 
@@ -12,34 +13,55 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from agent.errors import BackupPlanError
+from workers.errors import BackupError
 
 SCHEDULES = "schedules.json"
 STARTS = "scheduled.json"
 MAX_SCHEDULES = 200
 # A time that was missed longer ago than this is not caught up any more.
 CATCH_UP = timedelta(days=14)
+# How long after its time a run may end before it counts as one that did not take place.
+GRACE_S = 6 * 3600.0
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One schedule; `id` is the operator's word for it."""
+    """One schedule; `id` is the operator's word for it, `by` says who has set it."""
 
     id: str
     plan_id: str
     cron: str
     tz: str = "UTC"
     enabled: bool = True
+    by: Literal["machine", "hub"] = "machine"
+
+    @property
+    def what(self) -> str:
+        """What it does when."""
+        return f"{self.plan_id} {self.cron} {self.tz}"
+
+    @property
+    def text(self) -> str:
+        """All that it says: with another text it begins anew."""
+        return f"{self.what} {'on' if self.enabled else 'off'}"
+
+
+class Moments(msgspec.Struct, frozen=True, array_like=True):
+    """When a schedule was last started, and since when it is as it is; seconds since the epoch."""
+
+    text: str
+    start_s: float
+    since_s: float
 
 
 def check(schedule: Schedule) -> None:
     """Refuse what never fires, or where nobody knows when.
 
     Raises:
-        BackupPlanError: the cron line or the zone is wrong.
+        BackupError: `bad_schedule`: the cron line or the zone is wrong.
     """
     _cron(schedule, datetime.now(UTC))
 
@@ -65,19 +87,25 @@ def is_due(schedule: Schedule, last_start_s: float, now_s: float) -> bool:
     return moment is not None and moment <= now_s
 
 
+def is_missed(schedule: Schedule, ran_s: float, now_s: float) -> bool:
+    """Tell whether it was due since it last ran, and has had its time to begin and to end."""
+    moment = next_s(schedule, ran_s)
+    return moment is not None and moment + GRACE_S < now_s
+
+
 def from_config(said: Sequence[Mapping[str, Any]]) -> list[Schedule]:
     """Return the schedules of the machine's configuration.
 
     Raises:
-        BackupPlanError: one is no schedule, or its cron line or zone is wrong.
+        BackupError: `bad_schedule`: one is none, or its cron line or zone is wrong.
     """
     try:
         found = msgspec.convert(list(said), list[Schedule])
-    except msgspec.ValidationError as e:
-        raise BackupPlanError(f"backup.schedules: {e}") from e
-    for schedule in found:
-        check(schedule)
-    return found
+        for schedule in found:
+            check(schedule)
+    except (msgspec.ValidationError, BackupError) as e:
+        raise _bad(f"backup.schedules: {e}") from e
+    return [msgspec.structs.replace(schedule, by="machine") for schedule in found]
 
 
 class Schedules:
@@ -85,18 +113,27 @@ class Schedules:
 
     Args:
         fixed: of the configuration; they win over others of the same id and are never written.
+        fault: why those of the configuration are not used, or None.
     """
 
-    def __init__(self, root: Path, fixed: Sequence[Schedule] = ()) -> None:
+    def __init__(
+        self, root: Path, fixed: Sequence[Schedule] = (), fault: str | None = None
+    ) -> None:
+        self.fault = fault
         self._root = root
         self._fixed = list(fixed)
         self._seen: tuple[int, int] | None = None
         self._schedules: list[Schedule] = []
 
+    @property
+    def fixed(self) -> set[str]:
+        """The ids of those in the configuration."""
+        return {schedule.id for schedule in self._fixed}
+
     def read(self) -> list[Schedule]:
         """Return all schedules."""
-        names = {schedule.id for schedule in self._fixed}
-        return [*self._fixed, *(each for each in self.written() if each.id not in names)]
+        fixed = self.fixed
+        return [*self._fixed, *(each for each in self.written() if each.id not in fixed)]
 
     def written(self) -> list[Schedule]:
         """Return those of the file, which is read only when it has changed."""
@@ -115,34 +152,77 @@ class Schedules:
             self._seen = seen
         return list(self._schedules)
 
-    def write(self, schedules: list[Schedule]) -> None:
-        """Replace the schedules.
+    def write(self, schedules: list[Schedule], now_s: float) -> None:
+        """Replace the schedules; what is new or changed counts from now on.
 
         Raises:
-            BackupPlanError: one is wrong, there are too many, or two share an id.
+            BackupError: `bad_schedule`: one is wrong, there are too many, or two share an id.
             OSError: the disk refuses.
         """
         if len(schedules) > MAX_SCHEDULES or len({s.id for s in schedules}) < len(schedules):
-            raise BackupPlanError(f"at most {MAX_SCHEDULES} schedules, each with an id of its own")
+            raise _bad(f"at most {MAX_SCHEDULES} schedules, each with an id of its own")
         for schedule in schedules:
             check(schedule)
         self._write(SCHEDULES, msgspec.json.encode(schedules))
         self._seen = None
+        self.settle(now_s)
 
-    def starts(self) -> dict[str, float]:
-        """Return when each was last started, in seconds since the epoch."""
+    def take_from_hub(self, wanted: Sequence[Schedule], now_s: float) -> list[str]:
+        """Replace what hubs have set; return the ids of the machine's own that were left out.
+
+        Raises:
+            BackupError: `bad_schedule`: as `write`, or one of the machine's own is to be another.
+            OSError: the disk refuses.
+        """
+        asked = {schedule.id: schedule for schedule in wanted}
+        own = {schedule.id: schedule for schedule in self.read() if schedule.by == "machine"}
+        for name in own.keys() & asked.keys():
+            self._refuse_change(own[name], asked[name])
+        mine = [
+            msgspec.structs.replace(schedule, enabled=asked.get(name, schedule).enabled)
+            for name, schedule in own.items()
+            if name not in self.fixed
+        ]
+        theirs = [
+            msgspec.structs.replace(schedule, by="hub")
+            for schedule in wanted
+            if schedule.id not in own
+        ]
+        self.write([*mine, *theirs], now_s)
+        return sorted(own.keys() - asked.keys())
+
+    def settle(self, now_s: float) -> dict[str, Moments]:
+        """Return the moments of every schedule; those of new and changed ones begin now."""
+        known = self.moments()
+        found = {}
+        for schedule in self.read():
+            moments = known.get(schedule.id)
+            if moments is None or moments.text != schedule.text:
+                moments = Moments(schedule.text, now_s, now_s)
+            found[schedule.id] = moments
+        if found != known:
+            self._write(STARTS, msgspec.json.encode(found))
+        return found
+
+    def moments(self) -> dict[str, Moments]:
+        """Return what is kept of each schedule's moments."""
         try:
             data = (self._root / STARTS).read_bytes()
-            return msgspec.json.decode(data, type=dict[str, float])
+            return msgspec.json.decode(data, type=dict[str, Moments])
         except (OSError, msgspec.MsgspecError):
             return {}
 
     def note_start(self, schedule_id: str, now_s: float) -> None:
         """Remember a start before it is made, so that it is never made twice."""
-        known = {schedule.id for schedule in self.read()}
-        starts = {key: value for key, value in self.starts().items() if key in known}
-        starts[schedule_id] = now_s
-        self._write(STARTS, msgspec.json.encode(starts))
+        moments = self.settle(now_s)
+        moments[schedule_id] = msgspec.structs.replace(moments[schedule_id], start_s=now_s)
+        self._write(STARTS, msgspec.json.encode(moments))
+
+    def _refuse_change(self, mine: Schedule, asked: Schedule) -> None:
+        is_fixed = mine.id in self.fixed
+        if mine.what != asked.what or (is_fixed and mine.enabled is not asked.enabled):
+            where = "in its configuration" if is_fixed else "by `jackline backup schedule`"
+            raise _bad(f"{mine.id!r} was set on the machine ({mine.what}): change it {where} there")
 
     def _write(self, name: str, data: bytes) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -165,8 +245,12 @@ def _cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     try:
         zone = ZoneInfo(schedule.tz)
     except (ValueError, OSError, KeyError) as e:
-        raise BackupPlanError(f"{schedule.tz!r} is no time zone") from e
+        raise _bad(f"{schedule.tz!r} is no time zone") from e
     try:
         return CronSim(schedule.cron, after.astimezone(zone))
     except CronSimError as e:
-        raise BackupPlanError(f"{schedule.cron!r} is no cron line: {e}") from e
+        raise _bad(f"{schedule.cron!r} is no cron line: {e}") from e
+
+
+def _bad(sentence: str) -> BackupError:
+    return BackupError("bad_schedule", sentence)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ FOLDER = "backups"
 PLAN = "plan.json"
 KEEP_MS = 30 * 24 * 3600 * 1000
 MAX_PLAN_BYTES = 8 << 20
+HASH_CHARS = 32
 
 Layout = Literal["mirror", "snapshot"]
 
@@ -78,7 +80,10 @@ class Store:
 
     def folder(self, plan_id: str) -> Path:
         """Return a plan's own folder; it need not exist."""
-        return self.root / hashlib.sha256(plan_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return (
+            self.root
+            / hashlib.sha256(plan_id.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_CHARS]
+        )
 
     def save(self, plan: Plan) -> None:
         """Keep a plan for good.
@@ -125,16 +130,30 @@ class Store:
         Args:
             keep: ids of plans that are in use (a schedule's, a running one's).
         """
-        dropped = 0
-        for plan in self.plans():
-            folder = self.folder(plan.plan_id)
-            if plan.plan_id in keep or now_ms - plan.made_ms < KEEP_MS or _has_copy(folder):
-                continue
+        old = [
+            self.folder(plan.plan_id)
+            for plan in self.plans()
+            if plan.plan_id not in keep and now_ms - plan.made_ms >= KEEP_MS
+        ]
+        old += [each for each in self._without_plan() if now_ms - _changed_ms(each) >= KEEP_MS]
+        unused = [folder for folder in old if not _has_copy(folder)]
+        for folder in unused:
             import shutil  # it brings every compressor; seldom needed
 
             shutil.rmtree(folder, ignore_errors=True)
-            dropped += 1
-        return dropped
+        return len(unused)
+
+    def _without_plan(self) -> list[Path]:
+        """Return the folders of plans that could not be made."""
+        folders = [each for each in self.root.glob("?" * HASH_CHARS) if each.is_dir()]
+        return [each for each in folders if not (each / PLAN).exists()]
+
+
+def _changed_ms(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime * 1000
+    except OSError:
+        return math.inf
 
 
 def _has_copy(folder: Path) -> bool:

@@ -13,10 +13,12 @@ import msgspec
 from agent import backup_events
 from agent.backup_store import Plan
 from agent.limits import Place, Waiting
+from agent.log import Log
 from agent.worker import Worker
-from wire.backup import BackupStart
+from wire.backup import BackupComplete, BackupFailed, BackupPlan, BackupResult, BackupStart
 from wire.events import ToServer
 from workers import backup_request
+from workers.backup_request import Request
 from workers.errors import BackupError
 from workers.jobs import JobRecord
 from workers.messages_backup import BackupEnded, BackupOp
@@ -44,6 +46,18 @@ class Task:
         return f"{self.plan.plan_id}/{self.op}/{self.request_id}"
 
 
+def request_of(message: BackupPlan | BackupStart) -> Request:
+    """Return what is asked for, normalised; raises BackupError `bad_port`."""
+    return backup_request.normalised(
+        message.source_dirs or (),
+        message.dest_root or "",
+        message.host,
+        message.user,
+        message.port,
+        message.ignore_globs,
+    )
+
+
 def check_start(message: BackupStart, plan: Plan, *, lenient: bool) -> None:
     """Refuse what is not the plan that was made.
 
@@ -54,18 +68,10 @@ def check_start(message: BackupStart, plan: Plan, *, lenient: bool) -> None:
         BackupError: `plan_mismatch` with the first field that differs.
     """
     planned = plan.request()
-    sources, dest = message.source_dirs, message.dest_root
-    if lenient and sources is None and dest is None:
+    if lenient and message.source_dirs is None and message.dest_root is None:
         asked = planned
     else:
-        asked = backup_request.normalised(
-            sources or (),
-            dest or "",
-            message.host,
-            message.user,
-            message.port,
-            message.ignore_globs,
-        )
+        asked = request_of(message)
     differs = backup_request.difference(planned, asked)
     if lenient and message.layout not in (None, plan.layout):
         differs = differs or "layout"
@@ -77,6 +83,16 @@ def failure(task: Task, error: str, detail: str | None) -> ToServer:
     """Return the final of a task that did not come to its end."""
     result = BackupEnded(op=task.op, ok=False, duration_ms=0, error=error, detail=detail)
     return backup_events.ended(task.op, task.plan.plan_id, task.request_id, result)
+
+
+def note_end(log: Log, task: Task, event: ToServer) -> None:
+    """Write an end to the log: of a run that a schedule began nobody else may hear."""
+    fields = {"op": task.op, "plan": task.plan.plan_id}
+    if isinstance(event, BackupFailed | BackupResult) and event.error is not None:
+        log.warning("a backup failed", error=event.error, detail=event.detail, **fields)
+    else:
+        is_partial = isinstance(event, BackupComplete) and bool(event.partial)
+        log.info("a backup has ended", partial=is_partial, **fields)
 
 
 def task_of(record: JobRecord) -> Task:

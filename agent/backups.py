@@ -58,7 +58,7 @@ class Backups:
         uplink: Uplink,
         store: Store,
         policy: Policy,
-        locked: Callable[[], str | None],
+        locked: Callable[[], BackupError | None],
         log: Log,
     ) -> None:
         self._loop = loop
@@ -80,14 +80,7 @@ class Backups:
         """Make a plan, or answer why not."""
         request_id = self._request_id(message.request_id)
         try:
-            request = backup_request.normalised(
-                message.source_dirs,
-                message.dest_root,
-                message.host,
-                message.user,
-                message.port,
-                message.ignore_globs,
-            )
+            request = backup_tasks.request_of(message)
             backup_request.check(request)
             layout = self._layout(message.layout)
         except BackupError as e:
@@ -95,7 +88,7 @@ class Backups:
             return
         refused = self._locked() or backup_jobs.refusal(self._policy, request)
         if refused is not None:
-            self.refuse(message.plan_id, "policy_denied", refused, request_id)
+            self.refuse(message.plan_id, refused.reason, str(refused), request_id)
             return
         if self._is_busy("plan", message.plan_id, request_id):
             return
@@ -114,7 +107,7 @@ class Backups:
             backup_tasks.check_start(message, plan, lenient=request_id is not None)
             refused = self._locked() or backup_jobs.refusal(self._policy, plan.request())
             if refused is not None:
-                raise BackupError("policy_denied", refused)
+                raise refused
             task.plan = plan
 
         self._load(task, judged)
@@ -231,9 +224,7 @@ class Backups:
 
     def _queue(self, task: Task) -> None:
         self._tasks.append(task)
-        refused = self._locked()
-        if refused is not None:
-            self._end(task, failure(task, "policy_denied", refused))
+        if self._is_locked(task):
             return
         if self._quarantine.holds(task.op, task.plan.plan_id):
             self._end(task, failure(task, "busy", "quarantined"))
@@ -251,7 +242,14 @@ class Backups:
 
     def _start(self, task: Task, place: Place) -> None:
         task.waiting, task.place = None, place
-        self._spawn(task)
+        if not self._is_locked(task):  # it may have waited long
+            self._spawn(task)
+
+    def _is_locked(self, task: Task) -> bool:
+        refused = self._locked()
+        if refused is not None:
+            self._end(task, failure(task, refused.reason, str(refused)))
+        return refused is not None
 
     def _spawn(self, task: Task) -> None:
         plan = task.plan
@@ -382,6 +380,7 @@ class Backups:
         if task.done:
             return
         task.done = True
+        backup_tasks.note_end(self._log, task, event)
         self._leave_line(task)
         if task in self._tasks:
             self._tasks.remove(task)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agent import adoption, dirs, exits, pulse
 from agent.backup_clock import BackupClock
 from agent.backup_requests import BackupRequests
-from agent.backup_schedules import Schedule, Schedules, from_config
+from agent.backup_schedules import Schedules, from_config
 from agent.backup_store import Store
 from agent.backups import Backups
 from agent.boot import boot_id
@@ -26,7 +26,7 @@ from agent.config import Settings
 from agent.control import ControlServer, Reply
 from agent.disk import Disk
 from agent.ending import Ending
-from agent.errors import AlreadyRunningError, BackupPlanError, DirectoryError, OutboxError
+from agent.errors import AlreadyRunningError, DirectoryError, OutboxError
 from agent.files import Files
 from agent.keys import KeySyncs
 from agent.limits import RateLimit, Slots
@@ -50,6 +50,7 @@ from agent.uplink_live import LiveUplink
 from wire import __version__
 from wire.features import ACK, BACKUP2, BASE64, CREDIT, POLL_NOW, RESUME, STREAM, WORKERS
 from workers import policy
+from workers.errors import BackupError
 from workers.loop import Loop, now_s
 from workers.policy import Policy, PolicyError, tenant_document
 
@@ -309,7 +310,7 @@ class Agent:
 
     def _make_backups(self) -> tuple[Backups, BackupClock]:
         store = Store(self.settings.dirs.state)
-        self.schedules = Schedules(store.root, self._configured_schedules())
+        self.schedules = self._make_schedules(store)
         backups = Backups(
             self.loop,
             self.pool,
@@ -324,12 +325,12 @@ class Agent:
         clock = BackupClock(self.loop, self.disk, backups, self.schedules, max_age_hours, self.log)
         return backups, clock
 
-    def _configured_schedules(self) -> list[Schedule]:
+    def _make_schedules(self, store: Store) -> Schedules:
         try:
-            return from_config(self.policy.sections.backup.schedules or ())
-        except BackupPlanError as e:
+            return Schedules(store.root, from_config(self.policy.sections.backup.schedules or ()))
+        except BackupError as e:
             self.log.error("backup.schedules is not used", error=str(e))
-            return []
+            return Schedules(store.root, fault=str(e))
 
     def _make_control(self) -> ControlServer:
         handlers: dict[str, Callable[[dict[str, Any], Reply], None]] = requests_of(self)

@@ -15,6 +15,7 @@ from wire.admin import Command
 from wire.reasons import BusyDetail, Reason
 from wire.shell import ShellStart
 from workers import policy_environment
+from workers.errors import BackupError
 from workers.messages import AdminSpec, KeysSpec, ShellSpec
 from workers.policy import Launch, Policy, Verdict
 from workers.policy_programs import DEFAULT_PATH, Programs, is_bare
@@ -119,13 +120,16 @@ class Rules:
         )
         return spec, keys.target_user
 
-    def backup_refusal(self) -> str | None:
+    def backup_refusal(self) -> BackupError | None:
         """Why no backup job is taken now, or None."""
         if self.is_stopping:
-            return Reason.AGENT_STOPPED
+            return BackupError(Reason.AGENT_STOPPED, "the agent is stopping")
         if self.is_disk_full:
-            return BusyDetail.DISK_FULL
-        return self._word(self._policy.locked() or self._policy.family("backup"))
+            return BackupError(Reason.BUSY, BusyDetail.DISK_FULL)
+        if self._policy.locked() is not None:
+            return BackupError(Reason.BUSY, BusyDetail.LOCKED_BY_HOST)
+        verdict = self._policy.family("backup")
+        return None if verdict.allowed else BackupError(verdict.reason, verdict.sentence)
 
     def tail_refusal(self) -> str | None:
         """Why the log is not followed, or None."""

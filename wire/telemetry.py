@@ -79,7 +79,7 @@ class Sample(Part, frozen=True, kw_only=True):
 class Stats(Payload, frozen=True, kw_only=True):
     """Sent after `hello_ack` and every `statsIntervalSec`.
 
-    `overdue_backups`: scheduled plans whose last success is older than `backup.maxAgeHours`.
+    `overdue_backups`: scheduled plans that did not run in time, as the machine sees it.
     """
 
     OURS: ClassVar = {"overdue_backups": features.BACKUP2}

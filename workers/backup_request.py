@@ -8,7 +8,6 @@ Source: contract 1.5; cases H.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
@@ -140,6 +139,8 @@ def _check_remote(request: Request) -> None:
 
 
 def _is_ipv6(host: str) -> bool:
+    import ipaddress  # a millisecond and more, for what is seldom written
+
     try:
         return ipaddress.ip_address(host).version == 6 and "%" not in host
     except ValueError:

@@ -2,7 +2,8 @@
 
 `run.json` in the plan's folder: state, sequence number, who runs it, the file in flight, the bytes
 so far. `history.jsonl`: one line for each run that ended. A `running` state whose process is gone
-is an interrupted run. Rules: replaced by rename; synced only where a run begins or ends.
+is an interrupted run. `working.<pid>`: whoever does anything for the plan. Rules: replaced by
+rename; synced only where a run begins or ends; nobody else may read any of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 from workers import processes
 
 CANCEL = "cancel"
+WORKING = "working"
 RUN = "run.json"
 HISTORY = "history.jsonl"
 MANIFESTS = "manifests"
@@ -83,6 +85,15 @@ def add_history(folder: Path, said: dict[str, Any]) -> None:
             os.close(fd)
 
 
+def history_stamp(folder: Path) -> object:
+    """Return what changes whenever `history` does."""
+    try:
+        found = (folder / HISTORY).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def history(folder: Path) -> list[dict[str, Any]]:
     """Return the runs that have ended, oldest first."""
     found: list[dict[str, Any]] = []
@@ -120,24 +131,57 @@ def broken_manifests(folder: Path) -> list[Path]:
     return sorted(manifests(folder).glob("[0-9]*.open"), reverse=True)
 
 
-def ask_to_cancel(folder: Path) -> bool:
-    """Ask whoever runs something for a plan to end it; False: nobody does.
+def enter(folder: Path, op: str) -> None:
+    """Say that this process does something for a plan, until `leave`; others can then end it."""
+    for path, said in _working(folder):
+        if not is_running(said):
+            path.unlink(missing_ok=True)
+    write_private(_own(folder, WORKING), msgspec.json.encode({"op": op, **me()}))
+
+
+def leave(folder: Path) -> None:
+    """Say that it is done."""
+    for word in (WORKING, CANCEL):
+        with contextlib.suppress(OSError):
+            _own(folder, word).unlink()
+
+
+def ask_to_cancel(folder: Path) -> list[processes.ProcessRef]:
+    """Ask whoever does something for a plan to end it; return who was asked.
 
     The request lies in the folder when the signal comes, so that its end is called what it is.
     """
-    said = read(folder)
-    if said.get("state") != "running" or not is_running(said):
-        return False
-    (folder / CANCEL).touch()
-    return processes.send(
-        processes.ProcessRef(int(said["pid"]), int(said["startTime"])), signal.SIGTERM
-    )
+    asked = []
+    for _, said in _working(folder):
+        if is_running(said):
+            process = processes.ProcessRef(int(said["pid"]), int(said["startTime"]))
+            write_private(folder / f"{CANCEL}.{process.pid}", b"")
+            if processes.send(process, signal.SIGTERM):
+                asked.append(process)
+    return asked
 
 
 def is_cancelled(folder: Path) -> bool:
-    """Was a cancellation asked for? Asking takes it back."""
-    try:
-        (folder / CANCEL).unlink()
-    except OSError:
-        return False
-    return True
+    """Was this process asked to end?"""
+    return _own(folder, CANCEL).exists()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that nobody else reads; raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
+
+
+def _working(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    found = []
+    for path in folder.glob(f"{WORKING}.[0-9]*"):
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            said = msgspec.json.decode(path.read_bytes())
+            if isinstance(said, dict):
+                found.append((path, said))
+    return found
+
+
+def _own(folder: Path, word: str) -> Path:
+    return folder / f"{word}.{os.getpid()}"

@@ -97,6 +97,7 @@ class BackupSection(_Section, frozen=True):
     """`backup`: absent or empty roots mean any. Layout and deletions are the owner's choice.
 
     `exclude_globs`: never backed up, whatever a plan says; those of both sides add up.
+    `limit_kib_per_sec`: 0 means none.
     """
 
     allowed_source_roots: list[str] | None = None
@@ -107,6 +108,8 @@ class BackupSection(_Section, frozen=True):
     delete: bool = False
     max_concurrent: int = 1
     max_age_hours: float | None = None
+    limit_kib_per_sec: int = 0
+    one_file_system: bool = True
     retention: dict[str, int] | None = None
     hooks: dict[str, Any] | None = None
     sources: list[dict[str, Any]] | None = None

@@ -29,8 +29,11 @@ _CODES = {
     "locked_by_host": exits.REFUSED,
     "unknown_plan": exits.NOT_FOUND,
     "no_backup": exits.NOT_FOUND,
+    "unknown_path": exits.NOT_FOUND,
     "no_manifest": exits.NOT_FOUND,
     "nothing_failed": exits.NOT_FOUND,
+    "not_running": exits.NOT_FOUND,
+    "unknown_schedule": exits.NOT_FOUND,
     "already_running": exits.TRY_LATER,
     "bad_glob": exits.USAGE,
     "bad_host": exits.USAGE,
@@ -39,6 +42,7 @@ _CODES = {
     "bad_source": exits.USAGE,
     "bad_dest": exits.USAGE,
     "bad_path": exits.USAGE,
+    "bad_schedule": exits.USAGE,
 }
 
 
@@ -153,7 +157,7 @@ def _plan(options: argparse.Namespace, engine: Policy, store: Store) -> int:
     backup_request.check(request)
     refused = backup_jobs.refusal(engine, request)
     if refused is not None:
-        raise BackupError("policy_denied", refused)
+        raise refused
     plan_id = options.id or f"local-{secrets.token_hex(6)}"
     plan = plan_of(plan_id, request, options.layout or engine.sections.backup.layout)
     store.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -172,7 +176,7 @@ def _run(options: argparse.Namespace, engine: Policy, store: Store) -> int:
     plan = store.load(options.plan_id)
     refused = backup_jobs.refusal(engine, plan.request())
     if refused is not None:
-        raise BackupError("policy_denied", refused)
+        raise refused
     ended = _perform("run", plan, options, engine, store)
     if not ended.ok:
         return _failed(ended, options)
@@ -201,8 +205,9 @@ def _restore(options: argparse.Namespace, engine: Policy, store: Store) -> int:
         raise BackupError("bad_path", "--failed goes where the last restore went, alone")
     options.to = options.to and os.path.abspath(options.to)
     plan = store.load(options.plan_id)
-    if not _is_agreed(options, plan, engine, store):
-        return exits.REFUSED
+    refused = _ask_before(options, plan, engine, store)
+    if refused is not None:
+        return refused
     ended = _perform("restore", plan, options, engine, store)
     if not ended.ok:
         return _failed(ended, options)
@@ -213,21 +218,29 @@ def _restore(options: argparse.Namespace, engine: Policy, store: Store) -> int:
     return exits.PARTIAL if ended.found.get("partial") else exits.OK
 
 
-def _is_agreed(options: argparse.Namespace, plan: Plan, engine: Policy, store: Store) -> bool:
-    """Ask a person before files are overwritten; a script is told on standard error."""
+def _ask_before(
+    options: argparse.Namespace, plan: Plan, engine: Policy, store: Store
+) -> int | None:
+    """Ask a person before files are overwritten; a script is told on standard error.
+
+    Returns:
+        None: go on; else the exit code: it was refused, or ended (Ctrl-C) while it looked.
+    """
     if options.dry_run or options.yes:
-        return True
+        return None
     look = argparse.Namespace(**{**vars(options), "dry_run": True})
     ended = _perform("restore", plan, look, engine, store)
+    if not ended.ok:
+        return _failed(ended, options)
     count = int(ended.found.get("overwrites") or 0)
-    if not ended.ok or not count:
-        return True
+    if not count:
+        return None
     names = ", ".join(map(str, ended.found.get("overwritten", [])[:3]))
     output.note(f"{count} file{'s' if count > 1 else ''} will be overwritten: {names} …")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
+        return None
     print("overwrite? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return None if sys.stdin.readline().strip().lower() in ("y", "yes") else exits.REFUSED
 
 
 def _ls(options: argparse.Namespace, engine: Policy, store: Store) -> int:
@@ -298,6 +311,8 @@ def _perform(
 
 
 def _failed(ended: BackupEnded, options: argparse.Namespace) -> int:
+    if not output.wants_json(options):
+        backup_show.notes(ended.found)
     return _refuse(ended.error or "failed", ended.detail or "", as_json=output.wants_json(options))
 
 

@@ -17,8 +17,7 @@ from agent.backup_schedules import Schedule, Schedules, from_config, next_s
 from agent.backup_store import Store
 from agent.cli import output
 from agent.clock import wall_ms
-from agent.errors import BackupPlanError
-from workers import backup_request, backup_state
+from workers import backup_request, backup_state, processes
 from workers.backup_request import Request
 from workers.errors import BackupError
 from workers.policy import Policy
@@ -28,14 +27,15 @@ _SCAN_S = 15
 
 
 def cancel(options: argparse.Namespace, _engine: Policy, store: Store) -> int:
-    """End what runs for a plan, and return when it has ended."""
-    folder = store.folder(store.load(options.plan_id).plan_id)
-    if not backup_state.ask_to_cancel(folder):
-        raise BackupPlanError(f"nothing runs for the plan {options.plan_id!r}")
+    """End everything that is done for a plan, and return when it has ended."""
+    asked = backup_state.ask_to_cancel(store.folder(options.plan_id))
+    if not asked:
+        store.load(options.plan_id)
+        raise BackupError("not_running", f"nothing runs for the plan {options.plan_id!r}")
     end = time.monotonic() + CANCEL_S
-    while backup_state.read(folder).get("state") == "running":
+    while any(map(processes.is_alive, asked)):
         if time.monotonic() > end:
-            output.note("it does not end")
+            output.note("it does not end: look for what hangs in the kernel")
             return exits.FAILED
         time.sleep(0.05)
     print("cancelled")
@@ -132,22 +132,28 @@ def schedule(options: argparse.Namespace, engine: Policy, store: Store) -> int:
     if options.schedule_verb == "rm":
         left = [each for each in known if each.id != options.id]
         if len(left) == len(known):
-            raise BackupPlanError(f"no schedule is called {options.id!r}")
-        kept.write(left)
+            cure = ": take it out of backup.schedules" if options.id in kept.fixed else ""
+            raise BackupError(
+                "unknown_schedule", f"no schedule here is called {options.id!r}{cure}"
+            )
+        kept.write(left, wall_ms() / 1000)
         return exits.OK
     plan = store.load(options.plan_id)
     name = options.id or plan.plan_id
     if re.search(r"[\x00-\x1f]", name):
-        raise BackupPlanError("a schedule's name holds no control characters")
+        raise BackupError("bad_schedule", "a schedule's name holds no control characters")
     fresh = Schedule(id=name, plan_id=plan.plan_id, cron=options.cron, tz=options.tz)
-    kept.write([*(each for each in known if each.id != name), fresh])
-    kept.note_start(name, wall_ms() / 1000)  # from now on, not from the time before it was made
+    if name in kept.fixed:
+        raise BackupError("bad_schedule", f"{name!r} is in backup.schedules: change it there")
+    kept.write([*(each for each in known if each.id != name), fresh], wall_ms() / 1000)
     print(name)
     return exits.OK
 
 
 def _show(kept: Schedules, known: list[Schedule], *, as_json: bool) -> None:
-    now_s, starts = wall_ms() / 1000, kept.starts()
+    now_s = wall_ms() / 1000
+    moments = kept.moments().items()
+    starts = {name: each.start_s for name, each in moments if each.start_s > each.since_s}
     rows: list[dict[str, Any]] = [
         {
             "id": each.id,
@@ -157,13 +163,14 @@ def _show(kept: Schedules, known: list[Schedule], *, as_json: bool) -> None:
             "enabled": each.enabled,
             "next": _moment(next_s(each, now_s)),
             "lastStart": _moment(starts.get(each.id)),
+            "by": each.by,
         }
         for each in known
     ]
     if as_json:
         output.print_json(rows)
     else:
-        head = ("ID", "PLAN", "CRON", "ZONE", "ENABLED", "NEXT (UTC)", "LAST START (UTC)")
+        head = ("ID", "PLAN", "CRON", "ZONE", "ENABLED", "NEXT (UTC)", "LAST START (UTC)", "SET BY")
         output.print_table(head, [tuple(row.values()) for row in rows])
 
 

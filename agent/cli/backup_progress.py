@@ -59,7 +59,7 @@ def told(step: BackupStep) -> str:
     if not step.total_bytes or step.op == "plan":
         return "looking …"
     done, total = output.size(step.done_bytes), output.size(step.total_bytes)
-    parts = [f"{step.percent:.0f} %", f"{done} of {total}"]
+    parts = [f"{int(step.percent)} %", f"{done} of {total}"]
     if step.bytes_per_s:
         parts.append(f"{output.size(step.bytes_per_s)}/s")
     if step.eta_s is not None:

@@ -32,7 +32,9 @@ def plan(plan_id: str, found: dict[str, Any]) -> None:
             ("FOLDER", "FILES", "SIZE"),
             [(each["path"], each["files"], output.size(each["bytes"])) for each in folders[:10]],
         )
-    _notes(found)
+    for error in (found.get("errors") or [])[:20]:
+        output.note(error)
+    notes(found)
     print(f"\nrun it with: jackline backup run {plan_id}")
 
 
@@ -50,7 +52,7 @@ def run(found: dict[str, Any]) -> None:
     )
     for error in (found.get("errors") or [])[:20]:
         output.note(error)
-    _notes(found)
+    notes(found)
 
 
 def verify(found: dict[str, Any]) -> None:
@@ -153,6 +155,7 @@ def _files(count: int) -> str:
     return f"{count} file" if count == 1 else f"{count} files"
 
 
-def _notes(found: dict[str, Any]) -> None:
+def notes(found: dict[str, Any]) -> None:
+    """Print what there is to say beside a result."""
     for note in found.get("notes") or []:
         output.note(str(note))

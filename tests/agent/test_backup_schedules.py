@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -9,13 +10,14 @@ from typing import Any, cast
 import pytest
 
 from agent.backup_clock import BackupClock
-from agent.backup_schedules import Schedule, Schedules, is_due, next_s
+from agent.backup_schedules import GRACE_S, Schedule, Schedules, is_due, next_s
 from agent.backup_store import KEEP_MS, Store, plan_of
 from agent.errors import BackupPlanError
 from tests.doubles.disk import DiskDouble
 from tests.doubles.endpoint import ListLog
 from workers import backup_state
 from workers.backup_request import Request, difference, normalised
+from workers.errors import BackupError
 from workers.loop import Loop
 
 NIGHTLY = Schedule(id="n", plan_id="p", cron="0 3 * * *", tz="Europe/Vienna")
@@ -49,10 +51,62 @@ def test_what_was_missed_is_due_once_and_a_clock_going_back_repeats_nothing() ->
 )
 def test_schedule_that_means_nothing_is_refused(tmp_path: Path, changes: dict[str, str]) -> None:
     kept = Schedules(tmp_path)
-    with pytest.raises(BackupPlanError):
+    with pytest.raises(BackupError) as caught:
         said: Any = {"id": "n", "plan_id": "p", "cron": "* * * * *", **changes}
-        kept.write([Schedule(**said)])
+        kept.write([Schedule(**said)], 0.0)
+    assert caught.value.reason == "bad_schedule"
     assert kept.read() == []
+
+
+def hubs(name: str, cron: str = "0 4 * * *", **changes: Any) -> Schedule:
+    return Schedule(**{"id": name, "plan_id": "p", "cron": cron, **changes})
+
+
+def test_hub_replaces_what_it_has_set_and_nothing_that_was_set_on_the_machine(
+    tmp_path: Path,
+) -> None:
+    fixed = Schedule(id="fixed", plan_id="p", cron="0 1 * * *")
+    kept = Schedules(tmp_path, [fixed])
+    kept.write([NIGHTLY], 0.0)
+    assert kept.take_from_hub([hubs("a"), hubs("b")], 1.0) == ["fixed", "n"]
+    assert [(each.id, each.by) for each in kept.read()] == [
+        ("fixed", "machine"), ("n", "machine"), ("a", "hub"), ("b", "hub"),
+    ]  # fmt: skip
+    # A hub sends back all that it was told.
+    told = [fixed, NIGHTLY, hubs("b", "0 5 * * *")]
+    assert kept.take_from_hub(told, 2.0) == []
+    assert {each.id: each.cron for each in kept.read()} == {
+        "fixed": "0 1 * * *", "n": "0 3 * * *", "b": "0 5 * * *",
+    }  # fmt: skip
+    assert [each.id for each in kept.written()] == ["n", "b"]
+
+
+def test_hub_may_switch_the_machines_own_off_and_never_make_it_another(tmp_path: Path) -> None:
+    fixed = Schedule(id="fixed", plan_id="p", cron="0 1 * * *")
+    kept = Schedules(tmp_path, [fixed])
+    kept.write([NIGHTLY], 0.0)
+    off = hubs("n", NIGHTLY.cron, tz=NIGHTLY.tz, enabled=False)
+    kept.take_from_hub([off], 1.0)
+    assert [(each.id, each.enabled) for each in kept.written()] == [("n", False)]
+    for other in (hubs("n"), hubs("fixed", fixed.cron, enabled=False)):
+        with pytest.raises(BackupError) as caught:
+            kept.take_from_hub([other, hubs("new")], 2.0)
+        assert caught.value.reason == "bad_schedule" and repr(other.id) in str(caught.value)
+    assert [each.id for each in kept.written()] == ["n"]
+
+
+def test_schedule_that_is_changed_or_switched_on_again_counts_from_then_on(tmp_path: Path) -> None:
+    kept = Schedules(tmp_path)
+    kept.write([NIGHTLY], 100.0)
+    kept.note_start("n", 200.0)
+    kept.write([NIGHTLY, hubs("a")], 300.0)
+    moments = {name: (each.since_s, each.start_s) for name, each in kept.moments().items()}
+    assert moments == {"n": (100.0, 200.0), "a": (300.0, 300.0)}
+    off = Schedule(id="n", plan_id="p", cron="0 3 * * *", tz="Europe/Vienna", enabled=False)
+    for number, changed in enumerate([off, NIGHTLY, hubs("n", "0 9 * * *")]):
+        kept.write([changed], 1000.0 * (number + 1))
+        assert kept.moments()["n"].start_s == 1000.0 * (number + 1)
+    assert list(kept.moments()) == ["n"]
 
 
 class Started:
@@ -66,80 +120,117 @@ class Started:
         self.plans.append(plan_id)
 
 
-def test_clock_starts_what_is_due_once_and_tells_what_is_overdue(tmp_path: Path) -> None:
-    wall, steady = [at("2026-11-21T00:00")], [0.0]
-    loop = Loop(clock=lambda: steady[0])
-    store = Store(tmp_path)
-    kept, family = Schedules(store.root), Started(store)
-    kept.write([NIGHTLY])
-    clock = BackupClock(
-        loop,
-        DiskDouble(loop).as_disk,
-        cast(Any, family),
-        kept,
-        24.0,
-        cast(Any, ListLog()),
-        wall=lambda: int(wall[0] * 1000),
-        jitter_s=0.0,
-    )
-    clock.start()
+class Time:
+    """A wall and a steady clock, and the clock of backups on both."""
 
-    def pass_time(seconds: float) -> None:
-        wall[0] += seconds
+    def __init__(
+        self, root: Path, schedules: list[Schedule], max_age_hours: float | None, jitter_s: float
+    ) -> None:
+        self.wall_s, self.steady_s = at("2026-11-21T00:00"), 0.0
+        self.loop = Loop(clock=lambda: self.steady_s)
+        self.store = Store(root)
+        self.kept, self.family = Schedules(self.store.root), Started(self.store)
+        self.kept.write(schedules, self.wall_s)
+        self.clock = BackupClock(
+            self.loop,
+            DiskDouble(self.loop).as_disk,
+            cast(Any, self.family),
+            self.kept,
+            max_age_hours,
+            cast(Any, ListLog()),
+            wall=lambda: int(self.wall_s * 1000),
+            jitter_s=jitter_s,
+        )
+
+    def passes(self, seconds: float) -> list[str]:
+        """Let time pass; return what is overdue then."""
+        self.wall_s += seconds
         for _ in range(3):
-            steady[0] += 21.0
+            self.steady_s += 21.0
             for _ in range(4):
-                loop.turn(0)
+                self.loop.turn(0)
+        return list(self.clock.overdue)
 
-    pass_time(HOUR)
-    assert family.plans == []
-    pass_time(2 * HOUR)
-    assert family.plans == ["p"]
-    pass_time(HOUR)
-    pass_time(-2 * HOUR)
-    pass_time(2 * HOUR)
-    assert family.plans == ["p"]
-    pass_time(5 * 24 * HOUR)
-    assert family.plans == ["p", "p"]
-    assert list(clock.overdue) == ["p"]
-    folder = store.folder("p")
-    folder.mkdir()
-    backup_state.add_history(folder, {"endedAt": wall[0], "partial": False})
-    pass_time(1.0)
-    assert list(clock.overdue) == []
-    loop.close()
+    def runs(self, *, partial: bool = False) -> None:
+        """A run has ended just now."""
+        folder = self.store.folder("p")
+        folder.mkdir(parents=True, exist_ok=True)
+        backup_state.add_history(folder, {"endedAt": self.wall_s, "partial": partial})
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., Time]]:
+    made: list[Time] = []
+
+    def start(
+        *schedules: Schedule, max_age_hours: float | None = None, jitter_s: float = 0.0
+    ) -> Time:
+        root = tmp_path / str(len(made))
+        made.append(Time(root, list(schedules), max_age_hours, jitter_s))
+        made[-1].clock.start()
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.loop.close()
+
+
+def test_clock_starts_what_is_due_once(started: Callable[..., Time]) -> None:
+    time = started(NIGHTLY)
+    time.passes(HOUR)
+    assert time.family.plans == []
+    time.passes(2 * HOUR)
+    assert time.family.plans == ["p"]
+    time.passes(HOUR)
+    time.passes(-2 * HOUR)
+    time.passes(2 * HOUR)
+    assert time.family.plans == ["p"]
+    time.passes(5 * 24 * HOUR)
+    assert time.family.plans == ["p", "p"]
+
+
+def test_success_that_is_older_than_the_owner_allows_is_overdue(
+    started: Callable[..., Time],
+) -> None:
+    """A partial run is none, and a new schedule has its time."""
+    time = started(NIGHTLY, max_age_hours=24.0)
+    assert time.passes(23 * HOUR) == []
+    time.runs(partial=True)
+    assert time.passes(2 * HOUR) == ["p"]
+    time.runs()
+    assert time.passes(23 * HOUR) == []
+    assert time.passes(2 * HOUR) == ["p"]
+
+
+def test_what_did_not_run_when_its_schedule_says_is_overdue_by_itself(
+    started: Callable[..., Time],
+) -> None:
+    """A weekly backup has its week, and a run its hours to end."""
+    weekly = Schedule(id="w", plan_id="p", cron="0 3 * * 0")  # from a Saturday on
+    time = started(weekly)
+    assert time.passes(3 * HOUR + GRACE_S) == []
+    assert time.passes(25 * HOUR) == ["p"]
+    time.runs(partial=True)
+    assert time.passes(6 * 24 * HOUR) == []
+    assert time.passes(24 * HOUR + GRACE_S) == ["p"]
+    backup_state.write(time.store.folder("p"), {"state": "running", **backup_state.me()})
+    assert time.passes(1.0) == []
 
 
 def test_what_was_missed_starts_after_a_while_that_differs_from_machine_to_machine(
-    tmp_path: Path,
+    started: Callable[..., Time],
 ) -> None:
     waits: set[float] = set()
     for _ in range(8):
-        wall, steady = [at("2026-11-21T00:00")], [0.0]
-        loop = Loop(clock=lambda steady=steady: steady[0])  # type: ignore[misc]
-        store = Store(tmp_path / f"{len(waits)}-{steady}")
-        kept, family = Schedules(store.root), Started(store)
-        kept.write([NIGHTLY])
-        kept.note_start("n", at("2026-11-18T12:00"))
-        clock = BackupClock(
-            loop,
-            DiskDouble(loop).as_disk,
-            cast(Any, family),
-            kept,
-            None,
-            cast(Any, ListLog()),
-            wall=lambda wall=wall: int(wall[0] * 1000),  # type: ignore[misc]
-            jitter_s=1_000.0,
-        )
-        clock.start()
-        for _ in range(1_001):
-            loop.turn(0)
-            if family.plans:
+        time = started(NIGHTLY, jitter_s=1_000.0)
+        time.kept.note_start("n", at("2026-11-18T12:00"))
+        for _ in range(1_025):
+            time.loop.turn(0)
+            if time.family.plans:
                 break
-            steady[0] += 1.0
-        assert family.plans == ["p"]
-        waits.add(steady[0])
-        loop.close()
+            time.steady_s += 1.0
+        assert time.family.plans == ["p"]
+        waits.add(time.steady_s)
     assert len(waits) > 3
 
 
@@ -152,8 +243,14 @@ def test_plan_is_kept_under_a_hashed_name_and_dropped_when_nobody_used_it(tmp_pa
         assert store.folder(plan_id).parent == store.root
     (store.folder("q") / "manifests").mkdir()
     (store.folder("q") / "manifests" / "000001.tsv").touch()
+    store.folder("never made").mkdir()
+    (store.root / "locks").mkdir()
     now_ms = store.load("q").made_ms + KEEP_MS + 1
-    assert store.drop_old({"p\u2603"}, now_ms) == 1
+    assert store.drop_old({"p\u2603"}, store.load("q").made_ms + 1) == 0
+    assert store.drop_old({"p\u2603"}, now_ms + 60_000) == 2
+    assert sorted(each.name for each in store.root.iterdir()) == sorted(
+        ["locks", store.folder("q").name, store.folder("p\u2603").name]
+    )
     with pytest.raises(BackupPlanError):
         store.load("../../x")
     assert store.load("q").plan_id == "q"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,17 @@ from agent import local_worker
 from tests.doubles.ssh_server import SshServer
 from workers.messages import ToAgent
 from workers.messages_backup import BackupEnded, BackupJob, BackupOp, BackupSpec, BackupStep
+
+APART = """
+import sys, msgspec
+from pathlib import Path
+from agent import local_worker
+from workers.messages_backup import BackupSpec
+spec = msgspec.json.decode(sys.stdin.buffer.read(), type=BackupSpec)
+root = Path(sys.argv[1])
+made = local_worker.perform("backup", spec, root / "state", root / "run", lambda _: None)
+sys.stdout.buffer.write(msgspec.json.encode(made))
+"""
 
 
 class BackupBench:
@@ -62,6 +75,18 @@ class BackupBench:
     def well(self, op: BackupOp, **args: Any) -> dict[str, Any]:
         """Perform a step that must succeed, and return what it found."""
         result = self.do(op, **args)
+        assert result.ok, (result.error, result.detail)
+        return result.found
+
+    def apart(self, op: BackupOp, under: list[str]) -> dict[str, Any]:
+        """Perform a step below a program that takes something away; return what it found."""
+        done = subprocess.run(
+            [*under, sys.executable, "-c", APART, str(self.root)],
+            input=msgspec.json.encode(self.spec(op)),
+            capture_output=True,
+            check=True,
+        )
+        result = msgspec.json.decode(done.stdout, type=BackupEnded)
         assert result.ok, (result.error, result.detail)
         return result.found
 

@@ -24,6 +24,7 @@ from tests.doubles.endpoint import ListLog
 from tests.doubles.pool import PoolDouble
 from tests.doubles.uplink import RecordingUplink
 from wire.admin import AdminResult, Command
+from workers.errors import BackupError
 from workers.loop import Loop
 from workers.messages import AdminSpec, KeysSpec, ShellSpec
 from workers.policy import Policy, Sections
@@ -137,7 +138,7 @@ class Core:
             self.uplink,
             store,
             Policy(Sections()),
-            lambda: self.refusal,
+            lambda: BackupError(self.refusal, "") if self.refusal else None,
             self.log,
         )
         requests = BackupRequests(self.backups, Schedules(store.root), disk, self.uplink)

@@ -17,6 +17,7 @@ import pytest
 
 from agent.backup_events import progress
 from tests.doubles.backup_worker import BackupBench, same
+from tests.doubles.ssh_server import SshServer
 from tests.facilities import only_if, require, require_root
 from workers import backup_state, processes
 from workers.messages_backup import BackupStep
@@ -77,6 +78,36 @@ def test_lists_of_rights_are_copied(bench: BackupBench, source: Path, tmp_path: 
     assert "system.posix_acl_access" in os.listxattr(source / "a")
     bench.well("run")
     assert same(source, tmp_path / "dest" / "src") == []
+
+
+@pytest.mark.parametrize("place", ["here", "there"])
+def test_destination_that_keeps_no_attributes_is_never_partial_for_ever(
+    bench: BackupBench, source: Path, tmp_path: Path, place: str
+) -> None:
+    """Here a probe says it, there the first attempt; what is left out is said in each run."""
+    require_root()
+    os.setxattr(source / "a", "user.kind", b"x")
+    done = subprocess.run([require("setfacl"), "-m", "u:1:r", str(source / "a")], check=False)
+    only_if(done.returncode == 0, "keeps no lists of rights there")
+    (tmp_path / "plain").mkdir()
+    plain = str(tmp_path / "plain")
+    done = subprocess.run([require("mount"), "-t", "ramfs", "x", plain], check=False)
+    only_if(done.returncode == 0, "mounts nothing")
+    server = SshServer(tmp_path / "sshd") if place == "there" else None
+    try:
+        bench.change(dest_root=f"{plain}/root")
+        if server is not None:
+            bench.over(server)
+        for _ in range(2):
+            ran = bench.well("run")
+            assert (ran["partial"], ran["errors"], ran["files"]) == (False, [], 2)
+            said = [note for note in ran["notes"] if "cannot keep" in note]
+            assert said == ["the destination cannot keep ACLs and extended attributes: left out"]
+        assert bench.well("verify", full=True)["different"] == 0
+    finally:
+        if server is not None:
+            server.stop()
+        subprocess.run(["umount", "-l", plain], check=True)
 
 
 def test_file_that_may_not_be_changed_is_copied(

@@ -188,7 +188,10 @@ def test_schedules_are_added_listed_and_removed(place: Place) -> None:
         ("nightly", plan_id, "Europe/Vienna")
     ]
     assert listed[0]["next"].endswith("Z")
-    assert place.run("schedule", "add", plan_id, "--cron", "never").returncode == 4
+    wrong = place.run("schedule", "add", plan_id, "--cron", "never")
+    assert (wrong.returncode, wrong.stderr.split(":")[1]) == (2, " bad_schedule")
+    unknown = place.run("schedule", "rm", "weekly")
+    assert (unknown.returncode, unknown.stderr.split(":")[1]) == (4, " unknown_schedule")
     assert place.run("schedule", "rm", "nightly").returncode == 0
     assert json.loads(place.run("schedule", "ls", "--json").stdout) == []
 
@@ -196,7 +199,8 @@ def test_schedules_are_added_listed_and_removed(place: Place) -> None:
 def test_run_is_cancelled_from_another_terminal(place: Place) -> None:
     (place.root / "data" / "big").write_bytes(os.urandom(20_000_000))
     plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
-    assert place.run("cancel", plan_id).returncode == 4
+    idle = place.run("cancel", plan_id)
+    assert (idle.returncode, idle.stderr.split(":")[1]) == (4, " not_running")
     running = subprocess.Popen(
         place.argv("run", plan_id, "--limit", "100", "--json"),
         cwd=place.root,
@@ -212,6 +216,51 @@ def test_run_is_cancelled_from_another_terminal(place: Place) -> None:
     told, _ = running.communicate(timeout=60)
     assert (running.returncode, json.loads(told)["error"]) == (1, "cancelled")
     assert place.json("run", plan_id)["ok"] is True
+
+
+@pytest.mark.parametrize("op", ["plan", "verify", "restore"])
+def test_anything_that_is_done_for_a_plan_can_be_cancelled(place: Place, op: str) -> None:
+    """A plan in the making, too, which nobody else has heard of yet."""
+    plan = ("plan", "--source", "data", "--dest", "dest", "--id", "p")
+    words = {"plan": plan, "verify": ("verify", "p"), "restore": ("restore", "p", "--to", "back")}
+    if op != "plan":
+        place.json(*plan)
+        place.json("run", "p")
+    gate, folder = place.root / "gate", place.root / "bin"
+    os.mkfifo(gate)
+    folder.mkdir()
+    (folder / "rsync").write_text(f"#!/bin/sh\nread x < {gate}\n")
+    (folder / "rsync").chmod(0o755)
+    env = {**place.env, "PATH": f"{folder}:{place.env['PATH']}"}
+    doing = subprocess.Popen(
+        [*place.argv(*words[op]), "--json"],
+        cwd=place.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while place.run("cancel", "p").returncode != 0:
+        assert time.monotonic() < end
+    told, _ = doing.communicate(timeout=60)
+    assert (doing.returncode, json.loads(told)["error"]) == (1, "cancelled")
+    assert place.run("cancel", "p").returncode == 4
+
+
+def test_cancelled_run_is_told_as_such_and_its_after_hook_has_run(place: Place) -> None:
+    (place.root / "config").mkdir()
+    said = place.root / "said"
+    words = json.dumps(["/bin/sh", "-c", f"echo $JACKLINE_BACKUP > {said}"])
+    (place.root / "config" / "policy.yaml").write_text(f"backup:\n  hooks:\n    after: {words}\n")
+    (place.root / "data" / "big").write_bytes(os.urandom(20_000_000))
+    plan_id = place.json("plan", "--source", "data", "--dest", "dest")["planId"]
+    running = subprocess.Popen(
+        place.argv("run", plan_id, "--limit", "100"),
+        cwd=place.root, env=place.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while place.run("cancel", plan_id).returncode != 0:
+        assert time.monotonic() < end
+    assert running.wait(60) == 1
+    assert said.read_text() == "cancelled\n"
+    assert place.json("ls")[0]["state"] == "cancelled"  # type: ignore[index]
 
 
 def test_owners_globs_are_never_copied_whatever_a_plan_says(place: Place) -> None:

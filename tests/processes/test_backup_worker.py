@@ -20,6 +20,7 @@ import pytest
 from tests.doubles.backup_worker import BackupBench, same
 from tests.doubles.ssh_server import SshServer
 from tests.facilities import only_if, require, require_root
+from workers import backup_state
 from workers.messages_backup import BackupStep
 
 
@@ -319,6 +320,9 @@ def test_copy_over_ssh_is_the_same_as_a_local_one(
     planned = bench.well("plan")
     assert planned["rsync"]["remote"]
     assert bench.well("run")["files"] == planned["totalFiles"]
+    again = bench.well("plan")
+    assert (again["unchanged"], again["errors"]) == (planned["totalFiles"], [])
+    assert again["skipped"] == planned["skipped"]
     assert bench.well("run")["transferredBytes"] == 0
     assert bench.well("verify", full=True)["different"] == 0
     assert bench.well("verify")["different"] == 0
@@ -435,8 +439,72 @@ def test_commands_and_hooks_of_the_owner_run_without_a_shell(
     assert dump.read_text() == "a;b $(id)\n"
     assert said.read_text() == "complete\n"
     assert bench.well("verify", full=True)["different"] == 0
+    assert bench.well("restore", to=str(tmp_path / "back"))["files"] == 3
+    assert (tmp_path / "back" / "dumps" / "db.sql").read_text() == "a;b $(id)\n"
+    assert bench.well("restore")["unchanged"] == 2  # a dump has no place of its own
     bench.change(hooks={"before": ["/bin/false"]})
     assert bench.do("run").error == "hook_failed"
+
+
+def test_after_follows_however_a_run_ends_and_before_is_the_first_thing_of_all(
+    bench: BackupBench, source: Path, tmp_path: Path
+) -> None:
+    """A `before` may even make the source, and a run that finds another at work calls neither."""
+    said = tmp_path / "said"
+    (tmp_path / "away").mkdir()
+
+    def words(what: str) -> list[str]:
+        return ["/bin/sh", "-c", f"{what} && echo $JACKLINE_BACKUP >> {said}"]
+
+    source.rename(tmp_path / "away" / "src")
+    bench.change(
+        hooks={"before": words(f"mv {tmp_path}/away/src {source}"), "after": words("true")}
+    )
+    bench.well("run")
+    assert bench.do("run").error == "hook_failed"  # it is there already
+    bench.change(hooks={"before": words("true"), "after": words("exec false")})
+    source.rename(tmp_path / "away" / "src")
+    missing = bench.do("run")
+    assert (missing.error, missing.found["notes"][0][:20]) == ("bad_source", "backup.hooks.after: ")
+    assert said.read_text().split("\n") == ["", "complete", "failed", "", ""]
+    bench.change(hooks={"before": words("true"), "after": ["no/absolute/program"]})
+    assert bench.do("run").error == "bad_hook"
+    assert said.read_text().count("\n") == 4
+
+
+def test_run_that_never_began_to_copy_is_told_as_failed_and_has_broken_nothing_off(
+    bench: BackupBench, source: Path
+) -> None:
+    bench.well("run")
+    source.rename(source.with_name("away"))
+    assert bench.do("run").error == "bad_source"
+    assert backup_state.read(bench.folder)["state"] == "failed"
+    source.with_name("away").rename(source)
+    assert bench.well("run")["notes"] == []
+
+
+def test_nobody_else_may_read_what_the_state_directory_keeps(
+    bench: BackupBench, tmp_path: Path
+) -> None:
+    bench.change(globs=["*.tmp"])
+    bench.well("run")
+    bench.well("restore", paths=["src/a"], to=str(tmp_path / "back"))
+    for path in (bench.folder, *bench.folder.rglob("*")):
+        mode = path.stat().st_mode & 0o777
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_plan_names_a_file_that_the_run_could_not_read(bench: BackupBench, source: Path) -> None:
+    """A dry run of rsync opens nothing. Root without its capability is anybody else."""
+    (source / "sub" / "b").chmod(0o200)
+    (source / "a").chmod(0o600)
+    setpriv = require("setpriv") if os.geteuid() == 0 else ""
+    dropped = [setpriv, "--bounding-set=-dac_override,-dac_read_search"] if setpriv else []
+    planned = bench.apart("plan", dropped)
+    assert (planned["totalFiles"], planned["skipped"]) == (2, {"unreadable": 1})
+    assert planned["errors"] == ["src/sub/b: may not be read"]
+    ran = bench.apart("run", dropped)
+    assert (ran["files"], ran["partial"], len(ran["errors"])) == (1, True, 1)
 
 
 def test_backup_lets_others_go_first_at_processor_and_disk(
@@ -496,6 +564,10 @@ def test_restore_paths_and_original_place(bench: BackupBench, source: Path) -> N
     bench.well("restore", paths=[f"{source}/a"])
     assert same(source, Path(bench.job.dest_root) / "src") == []
     assert bench.do("restore", paths=["other/x"]).error == "bad_path"
+    assert bench.do("restore", paths=["src/x", "src/y"]).error == "unknown_path"
+    assert bench.do("ls", paths=["src/x"]).error == "unknown_path"
+    some = bench.well("restore", paths=["src/x", "src/a"], to=f"{source}.back")
+    assert (some["files"], some["partial"]) == (1, True)
     assert bench.do("restore", to="/etc").error == "bad_dest"
     bench.change(restore_roots=["/only/here"])
     assert bench.do("restore", to="/tmp/elsewhere").error == "policy_denied"

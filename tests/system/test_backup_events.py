@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 
 from agent.backup_schedules import Schedule, Schedules
+from tests.doubles import sandbox
 from tests.doubles.agent_process import AgentProcess, running_agent
 from tests.doubles.hubs import Hub, HubOptions, NodeHub, ScriptedHub
-from tests.facilities import require
+from tests.facilities import only_if, require
+from tests.system.test_agent_kills import BOOT_ID, end_by_force
 
 END_S = 60.0
 OURS = HubOptions(features=("ack", "credit", "base64", "workers", "backup2"))
@@ -128,7 +131,15 @@ def test_backup_refusals_name_their_reason(setting: Setting, tmp_path: Path) -> 
         ({"host": "h" * 300}, "bad_host"),
         *(
             ({"sourceDirs": [source]}, "bad_source")
-            for source in ("-e sh", "--rsync-path=x", "host:/x", "rsync://h/x", "rel", "/a/../b")
+            for source in (
+                "-e sh",
+                "--rsync-path=x",
+                "host:/x",
+                "rsync://h/x",
+                "rel",
+                "/a/../b",
+                "/a\0b",
+            )
         ),
         ({"sourceDirs": ["/" + "x" * 5000]}, "bad_source"),
         ({"sourceDirs": [str(tmp_path / "nowhere")]}, "bad_source"),
@@ -325,12 +336,35 @@ def test_backup2_verifies_lists_restores_and_keeps_schedules(ours: Setting, tmp_
     assert ask("backup_schedule_list", "s2")["schedules"] == [schedule]
     wrong = ask("backup_schedule_set", "s3", schedules=[{**schedule, "cron": "never"}])
     assert (wrong["ok"], wrong["error"]) == (False, "bad_schedule")
+    # What was added on the machine meanwhile stays, and the hub is told of it.
+    line = ("backup", "schedule", "add", "p1", "--cron", "0 4 * * *", "--id", "own")
+    assert ours.agent.command(*line).returncode == 0
+    own = {"id": "own", "planId": "p1", "cron": "0 4 * * *", "tz": "UTC", "enabled": True}
+    changed = {**schedule, "cron": "0 5 * * *"}
+    told = ask("backup_schedule_set", "s4", schedules=[changed])
+    assert (told["ok"], told["schedules"]) == (True, [own, changed])
+    assert "own" in told["detail"]
+    assert ask("backup_schedule_set", "s5", schedules=[])["schedules"] == [own]
+
+
+def test_paused_machine_takes_no_backup_and_says_so(setting: Setting) -> None:
+    setting.plan("p1")
+    assert setting.agent.command("pause", "a test").returncode == 0
+    setting.hub.emit("backup_start", setting.request("p1"))
+    setting.hub.emit("backup_plan", setting.request("p2"))
+    for plan in ("p1", "p2"):
+        told = setting.hub.wait_for("backup_error", timeout=END_S, planId=plan).payload
+        detail = "locked_by_host" if setting.hub_is_ours else None
+        assert (told["error"], told.get("detail")) == ("busy", detail)
+    assert setting.agent.command("resume").returncode == 0
+    setting.hub.emit("backup_start", setting.request("p1"))
+    assert setting.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload["ok"]
 
 
 @pytest.mark.parametrize("kind", ["node", "ours"])
 def test_backup_that_is_overdue_is_told_by_status_and_to_a_hub_of_ours(kind: str) -> None:
     schedule = {"id": "s", "planId": "p1", "cron": "0 3 * * *", "tz": "UTC", "enabled": True}
-    config = {"backup": {"maxAgeHours": 1, "schedules": [schedule]}, "statsIntervalSec": 1}
+    config = {"backup": {"maxAgeHours": 0.0001, "schedules": [schedule]}, "statsIntervalSec": 1}
     with NodeHub() if kind == "node" else ScriptedHub(OURS) as hub:
         with running_agent(hub.url, config=config) as agent:
             agent.until(lambda: "backup overdue: p1" in agent.ask("status")["degraded"])
@@ -352,10 +386,69 @@ def test_scheduled_backup_runs_while_the_hub_is_away_and_is_told_when_it_is_back
         place.plan("p1")
         hub.stop()
         schedules = Schedules(agent.state_dir / "backups")
-        schedules.write([Schedule(id="s", plan_id="p1", cron="* * * * *")])
-        schedules.note_start("s", time.time() - 70)
+        schedules.write([Schedule(id="s", plan_id="p1", cron="* * * * *")], time.time() - 70)
         agent.until((dest / "src" / "sub" / "big").exists, timeout_s=180)
         assert hub.events("backup_complete") == []
         hub.start()
         done = hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
         assert (done["ok"], done["files"]) == (True, 2)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Setting]:
+    """A backup that takes about ten seconds."""
+    require("rsync")
+    config = {"backup": {"limitKibPerSec": 600}, "statsIntervalSec": 1}
+    options = HubOptions(features=OURS.features, finals_file=tmp_path / "finals")
+    with ScriptedHub(options) as hub, running_agent(hub.url, config=config) as agent:
+        hub.wait_for("stats", timeout=30)
+        source = a_tree(tmp_path / "src", big=3_000_000)
+        (source / "sub" / "big2").write_bytes(os.urandom(3_000_000))
+        yield Setting(hub, agent, source, tmp_path / "dest")
+
+
+def test_backup_goes_on_while_its_link_flaps_and_ends_once(slow: Setting) -> None:
+    """Cut in each way; after each there is progress again, within two seconds of link time."""
+    slow.plan("p1")
+    slow.hub.emit("backup_start", slow.request("p1"))
+    slow.hub.wait_for("backup_progress", timeout=END_S, planId="p1")
+    (worker,) = slow.agent.workers("backup")
+    for how in ("close", "abort", "namespace"):
+        mark = slow.hub.record.mark()
+        slow.hub.drop(how)
+        slow.hub.wait_for_connection(since=mark, timeout=END_S)
+        slow.hub.wait_for("backup_progress", since=mark, timeout=END_S, planId="p1")
+    assert [row["pid"] for row in slow.agent.workers("backup")] == [worker["pid"]]
+    done = slow.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
+    assert (done["ok"], done["files"]) == (True, 3)
+    assert isinstance(slow.hub, ScriptedHub)
+    assert len({final["id"] for final in slow.hub.finals() if final["event"] in FINALS}) == 1
+    percents = [e.payload["percent"] for e in slow.hub.events("backup_progress", planId="p1")]
+    assert percents == sorted(percents)
+
+
+def test_backup_that_a_reboot_has_ended_is_told_once_and_goes_on_when_it_is_started_again(
+    slow: Setting, tmp_path: Path
+) -> None:
+    """State directory kept; processes and run directory gone, another boot id."""
+    only_if(BOOT_ID.exists(), "the kernel has no boot id")
+    fresh = tmp_path / "boot_id"
+    fresh.write_text("11111111-2222-4333-8444-555555555555\n")
+    slow.plan("p1")
+    slow.hub.emit("backup_start", slow.request("p1"))
+    copied = slow.dest / "src" / "sub" / "big"
+    slow.agent.until(copied.exists)
+    end_by_force(slow.agent)
+    shutil.rmtree(slow.agent.root / "run")
+    (slow.agent.root / "run").mkdir(mode=0o700)
+    slow.agent.prefix = sandbox.mounts(f"mount --bind {fresh} {BOOT_ID}")
+    slow.agent.start()
+    error = slow.hub.wait_for("backup_error", timeout=END_S, planId="p1").payload
+    assert error["error"] == "agent_restarted"
+    state = json.loads(slow.agent.command("backup", "ls", "--json").stdout)
+    assert [plan["state"] for plan in state] == ["interrupted"]
+    slow.hub.emit("backup_start", slow.request("p1"))
+    done = slow.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
+    assert (done["ok"], done["files"]) == (True, 3)
+    assert done["transferredBytes"] <= 3_000_001  # the file in flight, and what came after it
+    assert (slow.source / "sub" / "big").read_bytes() == copied.read_bytes()

@@ -9,6 +9,7 @@ import sys
 
 assert sys.platform != "win32"
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from workers import backup_state
 from workers.backup import manifest
 from workers.backup.ground import Ground
+from workers.backup.hooks import DUMPS
 from workers.errors import BackupError
 
 
@@ -60,6 +62,20 @@ def need_manifest(copy: Copy) -> tuple[Path, str]:
     if copy.manifest is None or algorithm is None:
         raise BackupError("no_manifest", "no manifest of this copy is known here: run the plan")
     return copy.manifest, algorithm
+
+
+def has_dumps(ground: Ground, copy: Copy) -> bool:
+    """Tell whether a copy holds what the owner's commands wrote; they have no original place."""
+    if not ground.job.commands or copy.manifest is None:
+        return False
+    prefix = DUMPS.encode() + b"/"
+    return any(entry.name.startswith(prefix) for entry in manifest.read(copy.manifest))
+
+
+def without(paths: Sequence[bytes]) -> str:
+    """Say that a copy does not hold these."""
+    named = ", ".join(path.decode("utf-8", "replace") for path in paths[:3])
+    return f"the copy holds no {named}; `backup ls PLAN --path …` tells what it holds"
 
 
 def listed(ground: Ground) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from workers import backup_request
+from workers import backup_request, backup_state
 from workers.backup import argv, globs, sources, versions
 from workers.backup.argv import NOTHING, Features, Transfer
 from workers.backup.itemize import Batch, Lines
@@ -65,8 +65,8 @@ class Ground(msgspec.Struct):
     def names(self) -> list[str]:
         return [backup_request.name_of(each) for each in self.job.sources]
 
-    def open_sources(self) -> None:
-        """Open every source; raises BackupError."""
+    def check(self) -> None:
+        """Refuse what can be refused by its text alone; raises BackupError."""
         backup_request.check(
             Request(
                 sources=tuple(self.job.sources),
@@ -76,6 +76,9 @@ class Ground(msgspec.Struct):
                 port=self.job.port,
             )
         )
+
+    def open_sources(self) -> None:
+        """Open every source; raises BackupError."""
         for path in self.job.sources:
             opened = sources.open_directory(path, self.job.source_roots, "bad_source")
             self.sources.append(opened)
@@ -103,7 +106,7 @@ class Ground(msgspec.Struct):
 
     def learn_plain(self) -> None:
         """The destination refuses ACLs or attributes: leave them out from now on."""
-        (self.folder / PLAIN).touch()
+        (self.folder / PLAIN).touch(mode=0o600)
         self._drop_attributes()
 
     def _drop_attributes(self) -> None:
@@ -151,13 +154,17 @@ class Ground(msgspec.Struct):
         folder.mkdir(mode=0o700, exist_ok=True)
         index = self.names.index(name) if name in self.names else len(self.names)
         path = folder / str(index)
-        path.write_bytes(content)
+        backup_state.write_private(path, content)
         return str(path)
 
     def rsync(
-        self, transfer: Transfer, on_batch: BatchTaker, *, dry_run: bool
+        self, transfer: Transfer, on_batch: BatchTaker, *, dry_run: bool, unsaid: str = ""
     ) -> Job[tuple[int, Words]]:
-        """Run one rsync in the present working directory; return its code and last words."""
+        """Run one rsync in the present working directory; return its code and last words.
+
+        Args:
+            unsaid: of `Words`.
+        """
         words = argv.rsync_argv(
             self.tools.need_rsync(),
             self.job,
@@ -166,7 +173,7 @@ class Ground(msgspec.Struct):
             self.tools.ssh(),
             dry_run=dry_run,
         )
-        lines, said = Lines(), Words()
+        lines, said = Lines(), Words(unsaid=unsaid)
 
         def take(chunk: bytes) -> None:
             on_batch(lines.feed(chunk))

@@ -1,8 +1,10 @@
 """The machine owner's own commands: before and after a run, and those whose output is backed up.
 
-Rules: argv lists from the machine's configuration only, never from a message; no shell. A `before`
-that fails stops the run; an `after` that fails is a note. A command source writes its output to
-`dumps/<file>` in the plan's folder, which then is a source like any other, called `dumps`.
+Rules: argv lists from the machine's configuration only, never from a message; no shell. `before`
+is the first thing of a run (it may mount what is copied), and stops the run when it fails; `after`
+follows however the run ended, unless its worker was killed, and is a note when it fails. A command
+source writes its output to `dumps/<file>` in the plan's folder, which then is a source like any
+other, called `dumps`.
 Source: docs/reference/backup.rst.
 """
 
@@ -26,6 +28,12 @@ DUMPS = "dumps"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 
 
+def check(ground: Ground) -> None:
+    """Refuse what is no argument list before anything happens; raises BackupError `bad_hook`."""
+    for name in ("before", "after"):
+        _argv(ground.job.hooks.get(name), f"backup.hooks.{name}")
+
+
 def before(ground: Ground) -> Job[None]:
     """Run the `before` hook; raises BackupError `hook_failed`."""
     argv = _argv(ground.job.hooks.get("before"), "backup.hooks.before")
@@ -35,14 +43,19 @@ def before(ground: Ground) -> Job[None]:
             raise BackupError("hook_failed", f"{argv[0]} ended with {code}: {words.text[-200:]}")
 
 
-def after(ground: Ground, *, ok: bool) -> Job[None]:
+def after(ground: Ground, how: str) -> Job[None]:
     """Run the `after` hook, which is told in JACKLINE_BACKUP how the run went."""
     argv = _argv(ground.job.hooks.get("after"), "backup.hooks.after")
-    if argv:
-        ground.tools.env["JACKLINE_BACKUP"] = "complete" if ok else "partial"
+    if not argv:
+        return
+    ground.tools.env["JACKLINE_BACKUP"] = how
+    try:
         code, _, words = yield from ground.tools.capture(argv)
-        if code != 0:
-            ground.notes.append(f"backup.hooks.after ended with {code}: {words.text[-200:]}")
+        said = None if code == 0 else f"ended with {code}: {words.text[-200:]}"
+    except BackupError as e:
+        said = str(e)
+    if said is not None:
+        ground.notes.append(f"backup.hooks.after: {said}")
 
 
 def dump(ground: Ground) -> Job[None]:

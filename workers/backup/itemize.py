@@ -104,10 +104,14 @@ class Lines:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._early = -1
         self.unknown = 0
 
     def feed(self, chunk: bytes) -> Batch:
-        """Return what whole lines say; a progress line ends with a carriage return."""
+        """Return what whole lines say, and a progress line as soon as it can be read.
+
+        rsync writes the carriage return before such a line, so the end of one comes with the next.
+        """
         whole, end, rest = (self._rest + chunk).replace(b"\r", b"\n").rpartition(b"\n")
         if len(rest) > MAX_LINE_BYTES:
             rest = b""
@@ -115,9 +119,11 @@ class Lines:
         self._rest = rest
         rows: list[Row] = _ROWS.findall(whole + end)
         files = [row for row in rows if row[0]]
-        if len(files) == len(rows):
-            return Batch(files, [])
-        parsed = [self._parse(row[6]) for row in rows if row[6]]
+        parsed = [self._parse(row[6]) for row in rows if row[6]] if len(files) < len(rows) else []
+        early = _PROGRESS.match(rest)
+        if early is not None and int(early[1]) != self._early:
+            self._early = int(early[1])
+            parsed.append(Meter(self._early))
         return Batch(files, [line for line in parsed if line is not None])
 
     def end(self) -> Batch:
@@ -143,7 +149,8 @@ class Lines:
             return None
         found = _PROGRESS.match(line)
         if found is not None:
-            return Meter(int(found[1]))
+            carried, told, self._early = int(found[1]), self._early, -1
+            return None if carried == told else Meter(carried)
         skipped = _SKIPPED.match(line)
         if skipped is not None:
             return Skipped("special" if skipped[1] == b"non-regular file" else "mount", skipped[2])

@@ -8,10 +8,10 @@ Source: docs/reference/backup.rst; contract 1.5.
 
 from __future__ import annotations
 
-import calendar
 import re
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from workers.errors import BackupError
@@ -43,7 +43,7 @@ class Snapshot(NamedTuple):
     @property
     def time_s(self) -> int:
         """Seconds since the epoch, by the clock of that day."""
-        return calendar.timegm(time.strptime(self.stamp, _STAMP))
+        return int(_moment(self.stamp).timestamp())
 
 
 def parse(name: str) -> Snapshot | None:
@@ -53,7 +53,7 @@ def parse(name: str) -> Snapshot | None:
         return None
     snapshot = Snapshot(int(found[1]), found[2], found[3] or "")
     try:
-        time.strptime(snapshot.stamp, _STAMP)
+        _moment(snapshot.stamp)
     except ValueError:
         return None
     return snapshot
@@ -116,6 +116,14 @@ def _period(snapshot: Snapshot, period: str) -> str:
     if period == "weekly":
         return time.strftime("%G-%V", time.gmtime(snapshot.time_s))
     return snapshot.stamp[: _PERIODS[period]]
+
+
+def _moment(stamp: str) -> datetime:
+    """Read a stamp; raises ValueError. `time.strptime` would load calendars and locales."""
+    date, clock = stamp[:8], stamp[9:15]
+    numbers = (date[:4], date[4:6], date[6:], clock[:2], clock[2:4], clock[4:])
+    year, month, day, hour, minute, second = map(int, numbers)
+    return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
 
 
 def _word(word: str) -> str:

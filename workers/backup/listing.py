@@ -15,6 +15,7 @@ from workers import backup_state
 from workers.backup import copies, itemize, manifest
 from workers.backup.ground import Ground
 from workers.backup.steps import Job
+from workers.errors import BackupError
 
 MAX_ENTRIES = 5_000
 _RUNS = 50
@@ -56,6 +57,8 @@ def ls(ground: Ground) -> Job[dict[str, Any]]:
                 "checksum": entry.checksum.decode("ascii", "replace"),
             }
         )
+    if wanted and not entries:
+        raise BackupError("unknown_path", copies.without(wanted))
     return {"snapshot": copy.snapshot, "entries": entries, "truncated": truncated}
 
 

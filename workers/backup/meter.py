@@ -19,6 +19,7 @@ class Progress:
         self.total_bytes = total_bytes
         self.done_bytes = 0
         self.rate: float | None = None
+        self._sum = self._weight = 0.0
         self._percent = 0.0
         self._start_s = self._at_s = now_s
         self._moved = 0
@@ -26,19 +27,19 @@ class Progress:
     def move(self, now_s: float, done_bytes: int, moved_bytes: int) -> None:
         """Say that `done_bytes` of the total are done, `moved_bytes` of them really carried.
 
-        The rate is an average that forgets with a time constant of 30 s, and starts with the first
-        interval's own.
+        The rate is an average that forgets with a time constant of 30 s; until then it is that of
+        the time since the first byte.
         """
         self.done_bytes = max(self.done_bytes, done_bytes)
         passed = now_s - self._at_s
-        if passed <= 0:
-            return
-        rate = max(0, moved_bytes - self._moved) / passed
         weight = 1.0 - math.exp(-passed / SMOOTH_S)
-        if self.rate is None:
-            self.rate = rate if moved_bytes else None
-        else:
-            self.rate += weight * (rate - self.rate)
+        if weight <= 0:
+            return
+        if moved_bytes:
+            moved = max(0, moved_bytes - self._moved)
+            self._sum += weight * (moved / passed - self._sum)
+            self._weight += weight * (1.0 - self._weight)
+            self.rate = self._sum / self._weight
         self._at_s, self._moved = now_s, max(self._moved, moved_bytes)
 
     @property

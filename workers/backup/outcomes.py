@@ -67,12 +67,17 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
 _UNSUPPORTED = re.compile(
     r"^(?>.*?(?:xattr|acl)).*Operation not supported", re.IGNORECASE | re.MULTILINE
 )
+_ABSENT = re.compile(r'link_stat ".*" failed: No such file or directory')
 _BLOCKED = re.compile(r"could not make way for new [a-z ]+: (.+)")
 
 
 class Words(msgspec.Struct):
-    """Standard error of one rsync: what it names, as far as it is kept."""
+    """Standard error of one rsync: what it names, as far as it is kept.
 
+    `unsaid`: lines that hold this are none; "": all count.
+    """
+
+    unsaid: str = ""
     lines: list[str] = []
     total: int = 0
     _rest: bytes = b""
@@ -91,7 +96,7 @@ class Words(msgspec.Struct):
 
     def _keep(self, piece: bytes) -> None:
         text = piece.decode("utf-8", "replace").strip()
-        if not text:
+        if not text or (self.unsaid and self.unsaid in text):
             return
         self.total += 1
         if len(self.lines) < MAX_NAMED:
@@ -112,6 +117,10 @@ class Words(msgspec.Struct):
         """Return the files that something else stands in the way of; no line tells of them."""
         found = (_BLOCKED.match(line) for line in self.lines)
         return [itemize.plain_name(each[1].encode()) for each in found if each]
+
+    def absent(self) -> int:
+        """Return how many of the files that were asked for are not there."""
+        return sum(_ABSENT.search(line) is not None for line in self.lines)
 
     def errors(self) -> list[str]:
         """Return one sentence for each file that something happened to."""

@@ -9,7 +9,6 @@ import sys
 
 assert sys.platform != "win32"
 
-import base64
 import os
 import stat
 from collections.abc import Iterable
@@ -30,6 +29,8 @@ _MAX_FOLDERS = 50_000
 _MAX_NAMED = 200
 _BLANK = b" " * 9
 _NEW = b"+" * 9
+_ALL_READ = b"rrr"
+_NEVER_MADE = Snapshot(999999, "19700101T000000Z", "-unfinished")
 _NO_FOLDER = b"/"  # no name begins with it
 
 
@@ -58,6 +59,7 @@ class Counts:
     def take(self, source: Source, batch: Batch) -> None:
         """Count what a chunk of lines says."""
         self._count_rows(os.fsencode(source.name), batch.files)
+        self._look_at_rights(source, batch.files)
         self.take_lines(source, batch.others)
 
     def take_lines(self, source: Source, lines: Iterable[Line]) -> None:
@@ -99,6 +101,20 @@ class Counts:
             folder = self._folder
             folder[0] += 1
             folder[1] += size
+
+    def _look_at_rights(self, source: Source, rows: list[Row]) -> None:
+        """Name what the run could not read: a dry run of rsync opens no file."""
+        for change, _, _, _, mode, name, _ in rows:
+            if mode[0:7:3] != _ALL_READ and change[2:] != _BLANK:
+                plain = itemize.plain_name(name)
+                if not source.may_read(plain):
+                    self.miss(f"{shown(os.fsencode(source.name), name)}: may not be read")
+
+    def miss(self, sentence: str) -> None:
+        """Count something that cannot be read."""
+        self.skipped["unreadable"] = self.skipped.get("unreadable", 0) + 1
+        if len(self.errors) < _MAX_NAMED:
+            self.errors.append(sentence)
 
     def _count(self, prefix: bytes, item: Item) -> None:
         size, name, change = item.size, item.name, item.change
@@ -178,6 +194,7 @@ def plan(ground: Ground) -> Job[dict[str, Any]]:
     Raises:
         BackupError: nothing is known then.
     """
+    ground.check()
     ground.open_sources()
     for name in ground.names:
         ground.filter_file(name)  # a bad glob is told before anything starts
@@ -238,35 +255,28 @@ def _bases(known: list[Snapshot]) -> tuple[Snapshot, ...]:
 
 
 def _plan_source(ground: Ground, source: Source, counts: Counts) -> Job[None]:
-    unfinished = Snapshot(999999, "19700101T000000Z", "-unfinished")
-    transfer = transfer_of(ground, source, unfinished)
+    transfer = transfer_of(ground, source, _NEVER_MADE)
     counts.links_are_new = not transfer.link_dests
     source.enter()
     counts.enter_source()
-    code, words = yield from ground.rsync(
-        transfer, lambda batch: counts.take(source, batch), dry_run=True
+    # rsync 3.5.0 misses what the dry run itself has kept it from making.
+    job = ground.rsync(
+        transfer,
+        lambda batch: counts.take(source, batch),
+        dry_run=True,
+        unsaid=_NEVER_MADE.name,
     )
+    code, words = yield from job
     outcome = outcomes.judge(code, words)
     if outcome.verdict in ("again", "failed"):
         raise BackupError(outcome.error, outcome.sentence)
     for error in words.errors():
-        counts.skipped["unreadable"] = counts.skipped.get("unreadable", 0) + 1
-        if len(counts.errors) < _MAX_NAMED:
-            counts.errors.append(error)
+        counts.miss(error)
 
 
 def shown(prefix: bytes, name: bytes) -> str:
     """Return a name for people and for JSON, below its source's name."""
     return _text(prefix + b"/" + itemize.plain_name(name))
-
-
-def base64_of(name: bytes) -> str | None:
-    """Return the bytes of a name that is not UTF-8, for the wire's `name_b64`."""
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(name).decode()
-    return None
 
 
 def _text(name: bytes) -> str:

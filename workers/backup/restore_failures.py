@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from workers import backup_state
 from workers.errors import BackupError
 
 FILE = "failed"
@@ -25,7 +26,7 @@ class Failures(msgspec.Struct, frozen=True):
 def write(folder: Path, to: str | None, snapshot: str | None, paths: list[bytes]) -> None:
     """Keep them in place of earlier ones."""
     kept = Failures(paths=paths, to=to, snapshot=snapshot)
-    (folder / FILE).write_bytes(msgspec.msgpack.encode(kept))
+    backup_state.write_private(folder / FILE, msgspec.msgpack.encode(kept))
 
 
 def clear(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from workers import backup_request
+from workers import backup_request, backup_state
 from workers.backup import (
     copies,
     hooks,
@@ -52,6 +52,7 @@ class Back(msgspec.Struct):
     named: list[str] = []
     failed: list[str] = []
     missing: list[bytes] = []  # what is not there as it should be
+    unknown: list[bytes] = []  # what was asked for and is in no copy
     is_partial: bool = False
 
 
@@ -66,9 +67,14 @@ def restore(ground: Ground, gauge: Gauge) -> Job[dict[str, Any]]:
     ground.meet_target()
     yield from ground.survey(ground.names)
     copy = copies.find(ground)
+    if not ground.spec.paths and not ground.spec.failed and ground.spec.to is not None:
+        if copies.has_dumps(ground, copy):
+            wanted[hooks.DUMPS] = []
     back = Back()
     for name, paths in wanted.items():
         yield from _one(ground, gauge, copy, name, paths, back, dry_run=True)
+    if len(back.unknown) == sum(map(len, wanted.values())) > 0:
+        raise BackupError("unknown_path", copies.without(back.unknown))
     told = _found(ground, copy, back)
     if ground.spec.dry_run:
         return {**told, "dryRun": True}
@@ -178,7 +184,7 @@ def _one(
     if outcome.verdict in ("again", "failed"):
         raise BackupError(outcome.error, outcome.sentence)
     if dry_run:
-        back.missing.extend(prefix + b"/" + each for each in words.blocked())
+        _note_looked(back, prefix, paths, words)
     else:
         gauge.source_done()
         _note(back, outcome.verdict == "partial", words)
@@ -211,7 +217,7 @@ def _open_goal(ground: Ground, name: str, *, make: bool) -> str:
 
 def _list_file(ground: Ground, paths: list[bytes]) -> str:
     file = ground.folder / "files"
-    file.write_bytes(b"".join(path + b"\0" for path in paths))
+    backup_state.write_private(file, b"".join(path + b"\0" for path in paths))
     return os.fspath(file)
 
 
@@ -232,6 +238,12 @@ def _count(back: Back, prefix: bytes, item: Item) -> None:
         back.overwrites += 1
         if len(back.named) < MAX_NAMED:
             back.named.append(planning.shown(prefix, item.name))
+
+
+def _note_looked(back: Back, prefix: bytes, paths: list[bytes], words: Words) -> None:
+    if len(paths) == words.absent():
+        back.unknown.extend(prefix + b"/" + each for each in paths)
+    back.missing.extend(prefix + b"/" + each for each in words.blocked())
 
 
 def _note(back: Back, is_partial: bool, words: Words) -> None:

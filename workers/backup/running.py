@@ -63,13 +63,14 @@ class Run:
         self._started = 0.0
         self._snapshot: Snapshot | None = None
         self._manifest: Writer | None = None
-        self._lock: lock.Lock | None = None
+        self._locks: list[lock.Lock] = []
         self._last: dict[str, Any] = {}
         self._was_broken_off = False
         self._since_s = 0.0  # by the target's clock: when the first run began that was broken off
-        self._is_copying = False
+        self._is_copying = self._is_after = False
         self._attempt_bytes = 0
         self._moved_s = now_s()
+        self.broken_as = "interrupted"  # what is said of a run that something else has ended
 
     def perform(self) -> Job[dict[str, Any]]:
         """Run the plan; return what the result tells.
@@ -78,29 +79,44 @@ class Run:
             BackupError: it did not come to its end; the next run goes on from here.
         """
         ground = self._ground
-        ground.open_sources()
-        ground.meet_target()
-        yield from hooks.before(ground)
-        yield from hooks.dump(ground)
+        ground.check()
+        hooks.check(ground)
+        self._locks.append(lock.take(ground.folder / "lock", ground.job.plan_id))
         error = "interrupted"
         try:
-            names = [source.name for source in ground.sources]
-            yield from self._patiently(lambda: ground.survey(names))
-            self._take_lock()
-            self._begin()
-            yield from self._prepare()
-            self._is_copying = True
-            for source in ground.sources:
-                yield from self._copy(source)
-            self._is_copying = False
-            found = yield from self._finish()
+            self._come_from(backup_state.read(ground.folder))
+            found = yield from self._whole()
             error = ""
             return found
-        except BackupError as e:
-            error = e.reason
+        except (BackupError, OSError) as e:
+            error = e.reason if isinstance(e, BackupError) else "io_error"
+            yield from self.after("failed")
             raise
         finally:
             self._leave(error)
+
+    def after(self, how: str) -> Job[None]:
+        """Run the owner's `after`, once, where `before` may have begun something."""
+        if self._started and not self._is_after:
+            self._is_after = True
+            yield from hooks.after(self._ground, how)
+
+    def _whole(self) -> Job[dict[str, Any]]:
+        ground = self._ground
+        yield from hooks.before(ground)
+        ground.open_sources()
+        ground.meet_target()
+        yield from hooks.dump(ground)
+        names = [source.name for source in ground.sources]
+        yield from self._patiently(lambda: ground.survey(names))
+        self._take_lock()
+        self._begin()
+        yield from self._prepare()
+        self._is_copying = True
+        for source in ground.sources:
+            yield from self._copy(source)
+        self._is_copying = False
+        return (yield from self._finish())
 
     # -- before --------------------------------------------------------------------------------
 
@@ -127,31 +143,38 @@ class Run:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as e:
             raise BackupError("bad_dest", f"{e.filename}: {e.strerror}") from e
-        self._lock = lock.take(path, ground.job.plan_id)
-        if self._lock.stale is not None:
-            stale = self._lock.stale
+        taken = lock.take(path, ground.job.plan_id)
+        self._locks.append(taken)
+        if taken.stale is not None:
+            stale = taken.stale
             ground.notes.append(
                 f"the lock of a run that had died (pid {stale.get('pid')}) was taken over"
             )
 
+    def _come_from(self, last: dict[str, Any]) -> None:
+        """Know how the last run ended; from now on `run.json` tells of this one."""
+        self._last = last
+        self._seq = int(last.get("seq") or 0)
+        self._started = _stamp_s()
+        # Who is said to be running holds no lock: it is dead, whatever its process looks like. One
+        # that had not begun to copy has broken nothing off.
+        if last.get("state") in _BROKEN_OFF:
+            self._since_s = float(last.get("since") or 0.0)
+        self._was_broken_off = self._since_s > 0
+        self._note("running")
+
     def _begin(self) -> None:
         ground = self._ground
-        last = backup_state.read(ground.folder)
         seen = [each for found in ground.look.snapshots.values() for each in found]
         numbers = [int(p.stem.split(".")[0]) for p in backup_state.known_manifests(ground.folder)]
-        numbers += [each.seq for each in seen] + [int(last.get("seq") or 0)]
-        self._started = _stamp_s()
+        numbers += [each.seq for each in seen] + [self._seq]
         if ground.job.layout == "snapshot":
             self._snapshot = layout.fresh(seen, self._started)
             self._snapshot = self._snapshot._replace(seq=max(numbers) + 1)
         self._seq = max(numbers) + 1
-        self._last = last
-        # Who is said to be running holds no lock: it is dead, whatever its process looks like.
-        self._was_broken_off = last.get("state") in _BROKEN_OFF
         if self._was_broken_off:
             ground.notes.append("the last run was broken off; this one goes on from there")
-        since_s = float(last.get("since") or 0.0) if self._was_broken_off else 0.0
-        self._since_s = since_s or ground.look.clock_s
+        self._since_s = self._since_s or ground.look.clock_s
         self._note("running", durable=True)
 
     def _prepare(self) -> Job[None]:
@@ -268,7 +291,7 @@ class Run:
             for path in backup_state.known_manifests(ground.folder)[1:]:
                 path.unlink(missing_ok=True)
         self._gauge.end()
-        yield from hooks.after(ground, ok=not tally.is_partial)
+        yield from self.after("partial" if tally.is_partial else "complete")
         found = self._found(name)
         backup_state.add_history(ground.folder, {**found, "notes": ground.notes[:20]})
         if not tally.is_partial and ground.job.retention and self._snapshot is not None:
@@ -328,10 +351,10 @@ class Run:
         self._is_copying = False
         if self._manifest is not None and error:
             self._manifest.leave()
-        if self._lock is not None:
-            if error:
-                self._note("interrupted" if error == "interrupted" else "failed", error=error)
-            self._lock.release()
+        if error:
+            self._note(self.broken_as if error == "interrupted" else "failed", error=error)
+        while self._locks:
+            self._locks.pop().release()
 
     def tick(self) -> None:
         """Keep what the disk says of this run up to date; called every second or two."""

@@ -42,6 +42,13 @@ class Source(msgspec.Struct, frozen=True):
             return False
         return found.st_dev != self.device
 
+    def may_read(self, file: bytes) -> bool:
+        """Tell whether this process may read a file below."""
+        try:
+            return os.access(file, os.R_OK, dir_fd=self.fd, effective_ids=True)
+        except OSError:
+            return False
+
     def enter(self) -> None:
         """Make it the working directory, for the next child."""
         os.fchdir(self.fd)

@@ -10,7 +10,9 @@ import sys
 
 assert sys.platform != "win32"
 
+import contextlib
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,6 +136,13 @@ class Tools:
         if self._connection.options:
             return (yield from self.capture([*ssh, "--", self._job.host, script]))
         return (yield from self._connection.open(ssh, self._job.host, script))
+
+    def kill(self) -> None:
+        """End what was started last, if it still runs."""
+        if self.child is not None and self.child.is_running:
+            self.child.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.child.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Let the other host go."""

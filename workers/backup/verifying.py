@@ -19,6 +19,7 @@ from typing import Any
 
 import xxhash
 
+from workers import backup_state
 from workers.backup import copies, itemize, manifest, outcomes
 from workers.backup.argv import Transfer
 from workers.backup.copies import Copy
@@ -227,7 +228,8 @@ def _read_there(
 
 def _list_file(ground: Ground, wanted: Iterable[bytes]) -> str:
     path = ground.folder / "files"
-    path.write_bytes(b"".join(itemize.plain_name(name) + b"\0" for name in wanted))
+    listed = b"".join(itemize.plain_name(name) + b"\0" for name in wanted)
+    backup_state.write_private(path, listed)
     return os.fspath(path)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from workers.backup.running import Run
 
 STEP_S = 1.05  # no closer than one a second, whatever the timers do
+AFTER_S = 2.0  # what the `after` hook of a run that was cancelled has
 # Enough for rsync to keep what it has of the file in flight; then it is killed.
 END_TREE = (trees.Step(("TERM", "CONT"), 2.0), trees.Step(("KILL",), 2.5))
 
@@ -59,6 +60,7 @@ class BackupWorker(StreamlessWorker):
         try:
             for each in (folder.parent, folder):  # `parents` would take the umask's mode
                 each.mkdir(mode=0o700, exist_ok=True)
+            backup_state.enter(folder, spec.op)
         except OSError as e:
             self._fail(spec, "no_space" if e.errno == 28 else "io_error", str(e))
             return
@@ -79,7 +81,7 @@ class BackupWorker(StreamlessWorker):
         child = self._ground.tools.child
         if child is not None:
             child.close()
-        pid = None if child is None else child.pid
+        pid = child.pid if child is not None and child.is_running else None
         self._kill(trees.kill_own_tree(END_TREE, main_pid=pid))
 
     def _job(self, spec: BackupSpec) -> Job[dict[str, Any]]:
@@ -119,6 +121,7 @@ class BackupWorker(StreamlessWorker):
         self._ground.close()
         spec = self._ground.spec
         if error is None:
+            backup_state.leave(self._ground.folder)
             self._desk.finish(BackupEnded(op=spec.op, ok=True, duration_ms=self._ms(), found=found))
         elif isinstance(error, BackupError):
             self._fail(spec, error.reason, str(error))
@@ -128,6 +131,7 @@ class BackupWorker(StreamlessWorker):
             self._fail(spec, reason, repr(error))
 
     def _fail(self, spec: BackupSpec, reason: str, sentence: str) -> None:
+        backup_state.leave(Path(spec.job.folder))
         notes = [] if self._ground is None else list(dict.fromkeys(self._ground.notes))
         self._desk.finish(
             BackupEnded(
@@ -165,13 +169,31 @@ class BackupWorker(StreamlessWorker):
             self._desk.loop.call_later(wait_s, _again(self._kill, kill))
             return
         self._reaper.collect()
-        assert self._steps is not None and self._ground is not None
+        assert self._steps is not None
+        if self._run is not None and self._word == "cancelled":
+            self._run.broken_as = "cancelled"
         self._steps.stop()
-        self._ground.close()
-        reason = self._reason or "cancelled"
-        word = "cancelled" if reason == "closed" else reason
         left = f"left in the kernel: {kill.survivors}" if kill.survivors else None
-        self._fail(self._ground.spec, word, left or "ended before it was done")
+        sentence = left or "ended before it was done"
+        if self._run is None:
+            self._tell_end(sentence)
+            return
+        after = self._run.after(self._run.broken_as)
+        self._steps = Steps(self._desk.loop, after, lambda _found, _error: self._tell_end(sentence))
+        self._steps.start()
+        self._timer = self._desk.loop.call_later(AFTER_S, lambda: self._tell_end(sentence))
+
+    @property
+    def _word(self) -> str:
+        return "cancelled" if self._reason in (None, "closed") else str(self._reason)
+
+    def _tell_end(self, sentence: str) -> None:
+        assert self._ground is not None and self._steps is not None
+        self._stop_timer()
+        self._steps.stop()
+        self._ground.tools.kill()
+        self._ground.close()
+        self._fail(self._ground.spec, self._word, sentence)
 
     def _ms(self) -> int:
         return round((self._desk.loop.clock() - self._started_s) * 1000)

@@ -51,6 +51,16 @@ def test_lines_mean_the_same_however_they_are_cut(cuts: list[int]) -> None:
     assert lines.unknown == 1  # `created directory`
 
 
+def test_progress_is_told_before_the_next_one_ends_its_line() -> None:
+    """rsync writes the carriage return first."""
+    lines = Lines()
+    said = b"\r      4390914  35%    3.95MB/s    0:00:01  "
+    assert [list(lines.feed(chunk).lines()) for chunk in (said[:17], said[17:], said, b"\r")] == [
+        [], [Meter(4390914)], [Meter(4390914)], [],
+    ]  # fmt: skip
+    assert list(lines.feed(said.replace(b"439", b"871")).lines()) == [Meter(8710914)]
+
+
 @given(st.lists(st.binary(max_size=300), max_size=20))
 def test_garbage_is_counted_and_never_raises(chunks: list[bytes]) -> None:
     lines = Lines()
@@ -216,3 +226,15 @@ def test_percent_never_falls_and_no_time_is_promised_without_a_rate(
         last = progress.percent
         assert progress.eta_s is None or progress.rate
     assert Progress(0.0, 0).eta_s is None
+
+
+def test_rate_counts_from_the_first_byte_and_then_forgets() -> None:
+    progress = Progress(0.0, 10**9)
+    progress.move(10.0, 0, 0)  # it looks for files
+    progress.move(11.0, 10, 10)
+    for second in range(12, 20):
+        progress.move(float(second), 10 + 1000 * (second - 11), 10 + 1000 * (second - 11))
+    assert progress.rate == pytest.approx(8_010 / 9, rel=0.1)
+    for second in range(20, 200):
+        progress.move(float(second), 8_010 + second, 8_010 + second)
+    assert progress.rate == pytest.approx(1, rel=2.0)
