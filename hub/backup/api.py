@@ -238,7 +238,10 @@ async def set_schedules(
     key: Key = None,
     caller: Caller = may("backup.run"),
 ) -> JobOut:
-    """Replace what the machine runs by itself; only approved backups may be named."""
+    """Replace what hubs have set there; only approved backups may be named.
+
+    What was set on the machine stays, and may be switched off and on.
+    """
     job = await hub.database.write(
         caller.scope, hub.backups.submission.set_schedules, caller, asset_id, body, key
     )

@@ -107,7 +107,7 @@ class ScheduleIn(BaseModel):
 
 
 class SchedulesIn(Timing):
-    """All schedules of a machine; they replace what it has."""
+    """All schedules that hubs set on a machine; its own may be among them."""
 
     schedules: Annotated[list[ScheduleIn], Field(max_length=200)]
 
