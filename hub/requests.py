@@ -36,7 +36,12 @@ def hub_of(request: Request) -> Hub:
     return hub
 
 
-TheHub = Annotated[Hub, Depends(hub_of)]
+async def _the_hub(request: Request) -> Hub:
+    """Say it on the loop: FastAPI would run a plain function in a thread, at every request."""
+    return hub_of(request)
+
+
+TheHub = Annotated[Hub, Depends(_the_hub)]
 
 
 async def principal_of(request: Request) -> Principal | None:
