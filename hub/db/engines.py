@@ -2,7 +2,8 @@
 
 Rules: SQLite: WAL, synchronous=FULL (an acknowledged row survives a power cut), foreign keys on,
 BEGIN IMMEDIATE in the one writer, a busy timeout for the command line beside a running hub; its
-file is 0600. PostgreSQL: psycopg 3.
+file is 0600. PostgreSQL: psycopg 3; a server that has gone without a word is given up within
+seconds, since whoever asks holds a thread.
 Source: SQLAlchemy, "Using Begin/Savepoint with SQLite" (the driver's own BEGIN is turned off).
 """
 
@@ -19,6 +20,14 @@ from hub import private_files
 from hub.errors import SettingsError
 
 BUSY_TIMEOUT_MS = 10_000
+# libpq's; what the URL says wins.
+PATIENCE = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 8_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,10 @@ def open_engines(url: str, connections: int) -> Engines:
     if backend == "sqlite":
         return Engines(_sqlite(url, "BEGIN", connections), _sqlite(url, "BEGIN IMMEDIATE", 1), True)
     if backend == "postgresql":
+        place = make_url(url).set(drivername="postgresql+psycopg")
         engine = create_engine(
-            make_url(url).set(drivername="postgresql+psycopg"),
+            place,
+            connect_args={name: PATIENCE[name] for name in PATIENCE.keys() - place.query.keys()},
             pool_size=connections,
             max_overflow=connections,
             pool_pre_ping=True,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -132,6 +134,16 @@ def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
     opened = Database(sqlite_copy(sqlite_template, tmp_path))
     yield opened
     opened.close()
+
+
+def test_a_server_that_does_not_answer_is_given_up_within_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        database = Database(f"postgresql://hub@127.0.0.1:{silent.getsockname()[1]}/hub")
+        began_s = time.monotonic()
+        with pytest.raises(UnavailableError):
+            database.read_now(None, names)
+        assert time.monotonic() - began_s < 30
+        database.close()
 
 
 def test_a_tenant_sees_and_writes_its_own_rows_alone(database: Database) -> None:
