@@ -19,8 +19,11 @@ from hub.db.database import Database
 from hub.errors import SettingsError
 
 
-def upgrade(database: Database) -> None:
+def upgrade(database: Database, to: str = "head") -> None:
     """Apply what is missing.
+
+    Args:
+        to: the last revision to apply; a hub serves none but the newest.
 
     Raises:
         SettingsError: the database is of a newer release.
@@ -30,7 +33,7 @@ def upgrade(database: Database) -> None:
         connection.rollback()
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         connection.commit()
 
 
