@@ -15,8 +15,25 @@ _VERBS = {
     "policy": ("show", "test", "explain"),
     "service": ("install", "uninstall", "status"),
     "worker": ("list", "show", "restart", "stop"),
+    "agents": (
+        "ls", "show", "pending", "approve", "tag", "revoke", "workers", "resolve", "rm"
+    ),
+    "backup": ("plan", "run", "ls", "verify", "restore"),
+    "backups": (
+        "ls", "plan", "approve", "run", "status", "cancel", "verify", "restore", "rm", "schedules"
+    ),
+    "commands": ("templates", "run", "ls", "show", "cancel"),
+    "cron": ("get", "set", "history", "undo"),
+    "hub": (
+        "init", "serve", "migrate", "doctor", "user", "tenant", "token", "agent", "audit", "backup",
+        "restore",
+    ),
+    "jobs": ("ls", "show", "cancel"),
+    "keys": ("preview", "sync"),
+    "sessions": ("ls", "play"),
+    "tokens": ("ls", "create", "revoke"),
     "completion": ("bash", "zsh", "fish"),
-}
+}  # fmt: skip
 _BASH = """_jackline() {{
     local current=${{COMP_WORDS[COMP_CWORD]}}
     if [ "$COMP_CWORD" -eq 1 ]; then

@@ -18,7 +18,7 @@ from hub.audit.models import AuditHead, AuditRow, AuditSeal
 from hub.audit.service import SYSTEM_CHAIN
 from hub.audit.verification import Chain, Verdict
 from hub.cli import exits, options, output
-from hub.errors import BadRequestError, NotFoundError
+from hub.errors import BadRequestError, NotFoundError, SettingsError
 from hub.operators.models import Tenant
 
 SYSTEM = "system"
@@ -57,8 +57,11 @@ def _checked_file(chosen: argparse.Namespace) -> Verdict:
             return exports.check(text, key)
     except (OSError, ValueError) as error:
         raise BadRequestError(f"{chosen.file}: {error}") from error
-    with options.opened(chosen) as hub:
-        return exports.check(text, hub.keyring.signer.public_key())
+    try:
+        with options.opened(chosen) as hub:
+            return exports.check(text, hub.keyring.signer.public_key())
+    except SettingsError as error:
+        raise SettingsError(f"{error}; --key names the public key without a hub") from error
 
 
 def verify_all(session: Session, hub: Hub) -> dict[str, Verdict]:

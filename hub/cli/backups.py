@@ -8,17 +8,17 @@ its name, its id, or the beginning of its id.
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import sys
-import time
 from typing import Any
 
-from hub.cli import exits, machines, output
-from hub.cli.client import Client, reporting, segment
+from hub.cli import exits, machines, output, waiting
+from hub.cli.client import Client, confirm, reporting, segment
+from hub.clock import iso
 from hub.errors import CliError
 
-LOOK_S = 0.5
-OPEN = ("queued", "sent", "running")
+GOES_ON = "it goes on; `jackline backups cancel` ends it"
 Json = dict[str, Any]
 
 
@@ -31,6 +31,7 @@ def run(argv: list[str]) -> int:
     words = {
         "ls": _list, "plan": _plan, "approve": _approve, "run": _run, "status": _status,
         "cancel": _cancel, "verify": _verify, "restore": _restore, "schedules": _schedules,
+        "rm": _remove,
     }  # fmt: skip
     return words[chosen.word](client, chosen, f"/api/v1/agents/{segment(asset_id)}")
 
@@ -66,8 +67,17 @@ def _list_copies(client: Client, chosen: argparse.Namespace, base: str) -> int:
         rows = [(one["size"], one["mtime"], one["path"]) for one in found["entries"]]
         output.print_table(("SIZE", "CHANGED", "PATH"), rows)
     else:
-        output.print_table(("SNAPSHOT",), [(one,) for one in found.get("snapshots", ())])
+        runs = [
+            (one["seq"], one["snapshot"], _stamp(one["endedAt"]), one["files"],
+             _size(one["bytes"]), "partial" if one["partial"] else "whole")
+            for one in found.get("runs", ())
+        ]  # fmt: skip
+        output.print_table(("RUN", "SNAPSHOT", "ENDED", "FILES", "SIZE", "STATE"), runs)
     return _ended(job)
+
+
+def _stamp(seconds: float | None) -> str | None:
+    return None if seconds is None else iso(round(seconds * 1000))
 
 
 def _plan(client: Client, chosen: argparse.Namespace, base: str) -> int:
@@ -77,9 +87,19 @@ def _plan(client: Client, chosen: argparse.Namespace, base: str) -> int:
     else:
         made = client.post(f"{base}/backups", _described(chosen), key=secrets.token_hex(16))
         plan_id, job = made["id"], made["job"]
-    if job is not None and not chosen.no_wait:
+    if job is None:
+        _refuse_unplanned(client.get(f"{base}/backups/{plan_id}"))
+    elif not chosen.no_wait:
         _done(client, chosen, job)
     return _show(client, chosen, base, plan_id)
+
+
+def _refuse_unplanned(plan: Json) -> None:
+    """Say why there is nothing to wait for, unless it is that the plan was made already."""
+    if plan["found"] is None:
+        error = plan["plan_error"] or "skipped"
+        detail = plan["plan_detail"] or "the machine is not linked"
+        raise waiting.failed({"result": {"detail": detail}, "error": error, "state": error})
 
 
 def _approve(client: Client, chosen: argparse.Namespace, base: str) -> int:
@@ -106,6 +126,15 @@ def _cancel(client: Client, chosen: argparse.Namespace, base: str) -> int:
         job = _wait(client, job)
     if output.wants_json(chosen):
         output.print_json(job)
+    return exits.OK
+
+
+def _remove(client: Client, chosen: argparse.Namespace, base: str) -> int:
+    """Forget a backup: its copies stay where they are."""
+    if not chosen.yes and not confirm(f"Forget {chosen.plan}? Its copies stay."):
+        raise CliError("not done; say --yes", exits.USAGE)
+    client.delete(f"{base}/backups/{_plan_id(client, base, chosen.plan)}")
+    output.note(f"{chosen.plan} is forgotten; its copies stay")
     return exits.OK
 
 
@@ -174,31 +203,29 @@ def _done(client: Client, chosen: argparse.Namespace, job: Json) -> Json:
     ended = _wait(client, job)
     if ended["state"] == "succeeded" or ended["error"] == "different":
         return ended
-    said = (ended["result"] or {}).get("detail") or ended["error"] or ended["state"]
-    code = exits.FAILED
-    if ended["error"] == "policy_denied":
-        code = exits.REFUSED
-    elif ended["error"] in ("agent_offline", "skipped", "expired"):
-        code = exits.UNAVAILABLE
-    raise CliError(str(said), code, reason=str(ended["error"] or ended["state"]))
+    raise waiting.failed(ended)
 
 
 def _wait(client: Client, job: Json) -> Json:
+    """Wait for a job and show how far it is; Ctrl-C leaves it alone."""
     plan_id = job["request"].get("plan_id")
     path = f"/api/v1/agents/{segment(job['asset_id'])}/backups/{segment(str(plan_id))}"
     line = ""
-    while job["state"] in OPEN:
-        time.sleep(LOOK_S)
-        job = client.get(f"/api/v1/jobs/{job['id']}")
-        if job["state"] == "running" and plan_id is not None:
+
+    def show(now: Json) -> None:
+        nonlocal line
+        if now["state"] == "running" and plan_id is not None and sys.stderr.isatty():
             line = _progress(client.get(path)["progress"], line)
-    if line:
-        print(file=sys.stderr)
-    return job
+
+    try:
+        return waiting.wait(client, job, on_look=show, goes_on=GOES_ON)
+    finally:
+        if line:
+            print(file=sys.stderr)
 
 
 def _progress(found: Json | None, before: str) -> str:
-    if found is None or not sys.stderr.isatty():
+    if found is None:
         return before
     rate = found["bytes_per_sec"]
     parts = [
@@ -220,11 +247,18 @@ def _told(chosen: argparse.Namespace, job: Json) -> int:
         result = job["result"] or {}
         told = {**result, **(result.get("result") or {})}
         output.print_fields(
-            (name.replace("_", " "), value)
+            (_words(name), value)
             for name, value in (("state", job["state"]), *told.items())
             if isinstance(value, str | int | float)
         )
+        for one in told.get("differences") or ():
+            print(f"  {output.clean(one['path'])}: {output.clean(one['what'])}")
     return _ended(job)
+
+
+def _words(name: str) -> str:
+    """Write `checkedFiles` and `planned_files` as people would."""
+    return re.sub("([A-Z])", r" \1", name).lower().replace("_", " ")
 
 
 def _ended(job: Json) -> int:
@@ -310,6 +344,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     restore.add_argument("--path", action="append", default=[], metavar="P", help="default: all")
     restore.add_argument("--to", metavar="DIR", help="default: where it was")
     restore.add_argument("--snapshot", metavar="NAME", help="default: the newest")
+    forgotten = _word(words, "rm", "forget a backup; its copies stay")
+    forgotten.add_argument("--yes", action="store_true", help="do not ask")
     _add_schedules(_word(words, "schedules", "show or change what runs by itself", plan=None))
     return parser.parse_args(argv)
 

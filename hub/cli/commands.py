@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hub.cli import exits, output
+from hub.cli import exits, machines, output
 from hub.cli.bulk import Outcome, Plan, Target, carry_out, waves
 from hub.cli.client import Client, read_json, reporting, segment
 from hub.errors import CliError
@@ -107,8 +107,10 @@ def _list(client: Client, chosen: argparse.Namespace) -> int:
     if output.wants_json(chosen):
         output.print_json(found)
         return exits.OK
+    names = machines.names(client, (one["asset_id"] for one in found))
     rows = [
-        (one["command_id"], one["asset_id"], one["command_type"], shown_state(one),
+        (one["command_id"], names[one["asset_id"]], one["command_type"],
+         shown_state(one),
          one["requested_at"], one.get("requested_by"), one.get("error"))
         for one in found
     ]  # fmt: skip

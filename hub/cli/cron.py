@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hub.cli import exits, jobs, machines, output
+from hub.cli import exits, machines, output, waiting
 from hub.cli.client import Client, confirm, reporting, segment
 from hub.errors import CliError
 
@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
 
 def _get(client: Client, path: str, options: argparse.Namespace) -> int:
     if not options.known:
-        jobs.succeeded(client, client.post(f"{path}/read", {}))
+        waiting.succeeded(client, client.post(f"{path}/read", {}))
     shown = client.get(path)
     if output.wants_json(options):
         output.print_json(shown)
@@ -45,7 +45,7 @@ def _get(client: Client, path: str, options: argparse.Namespace) -> int:
 
 def _set(client: Client, path: str, options: argparse.Namespace) -> int:
     text = _read(options.file)
-    jobs.succeeded(client, client.post(f"{path}/read", {}))
+    waiting.succeeded(client, client.post(f"{path}/read", {}))
     known = client.get(path)
     draft = client.post(f"{path}/diff", {"text": text})
     if not draft["diff"]:
@@ -77,7 +77,7 @@ def _undo(client: Client, path: str, options: argparse.Namespace) -> int:
 
 
 def _ended(client: Client, job: Json, options: argparse.Namespace) -> int:
-    ended = jobs.succeeded(client, job)
+    ended = waiting.succeeded(client, job)
     if output.wants_json(options):
         output.print_json(ended)
     else:

@@ -163,6 +163,8 @@ class Following:
             total = result.get(f"{stream}_bytes", len(text))
             if shown == 0 or len(text) == total:
                 self._write(stream, text[shown:])
+                if job["error"] and stream == "stderr" and text[-1:] not in (b"", b"\n"):
+                    self._write(stream, b"\n")  # a machine's own sentence has no line's end
             elif total > shown:
                 self._note_gap(total - shown, stream)
 

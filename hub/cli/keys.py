@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from hub.cli import exits, jobs, machines, output
+from hub.cli import exits, machines, output, waiting
 from hub.cli.client import Client, confirm, reporting, segment
 from hub.errors import CliError
 
@@ -24,7 +24,7 @@ def run(argv: list[str]) -> int:
     path = f"/api/v1/agents/{segment(machines.find(client, options.agent))}/keys"
     body = {"user": options.user, "when_offline": options.when_offline}
     if options.word == "preview" or not options.yes:
-        found = jobs.succeeded(client, client.post(f"{path}/preview", body))["result"]["preview"]
+        found = waiting.succeeded(client, client.post(f"{path}/preview", body))["result"]["preview"]
         if options.word == "preview" and output.wants_json(options):
             output.print_json(found)
             return exits.OK
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
             return exits.OK
         if not confirm("sync?"):
             raise CliError("not synced; --yes syncs without asking", exits.REFUSED)
-    ended = jobs.succeeded(client, client.post(f"{path}/sync", body))
+    ended = waiting.succeeded(client, client.post(f"{path}/sync", body))
     if output.wants_json(options):
         output.print_json(ended)
     else:

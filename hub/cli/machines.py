@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 
 from hub.cli import exits
-from hub.cli.client import Client
+from hub.cli.client import Client, segment
 from hub.errors import CliError
 
 
@@ -25,6 +26,20 @@ def find(client: Client, called: str) -> str:
         ids = ", ".join(row["asset_id"] for row in found)
         raise CliError(f"several machines are called {called}: {ids}", exits.USAGE)
     return str(found[0]["asset_id"])
+
+
+def names(client: Client, ids: Iterable[str]) -> dict[str, str]:
+    """Return what machines are called, by their ids; one that was forgotten keeps its id."""
+    return {one: _name(client, one) for one in set(ids)}
+
+
+def _name(client: Client, asset_id: str) -> str:
+    try:
+        return str(client.get(f"/api/v1/agents/{segment(asset_id)}")["name"])
+    except CliError as error:
+        if error.exit_code != exits.NOT_FOUND:
+            raise
+        return asset_id
 
 
 def _is_id(text: str) -> bool:

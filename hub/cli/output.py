@@ -65,8 +65,9 @@ def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
 
 
 def note(sentence: str) -> None:
-    """Tell a person something that is not the result."""
-    print(f"jackline: {clean(sentence)}", file=sys.stderr)
+    """Tell a person something that is not the result; what a machine said may have lines."""
+    for line in sentence.splitlines() or [""]:
+        print(f"jackline: {clean(line)}", file=sys.stderr)
 
 
 def clean(value: Any) -> str:
