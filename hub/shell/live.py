@@ -40,6 +40,8 @@ from wire.shorten import split_text
 
 ACK_STEP_BYTES = 32 * KIB
 RECORDING_BACKLOG_BYTES = MIB
+UNRECORDED_BYTES = 2 * MIB
+"""What a console may have been shown, at most, that a hub which was killed had not recorded."""
 _INPUT_ROOM_BYTES = 128 * KIB
 _ENCODER = msgspec.json.Encoder()
 
@@ -91,6 +93,7 @@ class Live:
         self.credit = Credit(self.replay.end)
         self.used_s = self.left_s = self._over_s = self.now()
         self._acked = 0
+        self._counts_for_agent = False
         self._closed: dict[str, Any] | None = None
         self.recording.on_flushed = self.regulate
 
@@ -184,6 +187,7 @@ class Live:
             self.credit.begin(offset)
             self.post(link, ShellResume(session=self.facts.id, offset=offset))
         else:
+            self._counts_for_agent = True
             self._settle(self.recording.end)
             self.credit.begin(self.replay.end)
         if self.wanted is not None:
@@ -214,6 +218,8 @@ class Live:
                 viewer.screen.emit_json("shell_output", payload)
             else:
                 self._catch_up(viewer)
+        if self._counts_for_agent:
+            self.recording.flush()  # it cannot say again what a hub that is killed has forgotten
         self.regulate()
 
     def on_gap(self, link: Peer, message: ShellGap) -> None:
@@ -275,8 +281,11 @@ class Live:
 
     def _start(self, offset: int | None) -> int:
         """Say where a console starts: where it left off, or with all that is kept."""
+        if offset is not None and self.is_rebuilt:
+            return offset
         if offset is not None:
-            return offset if self.is_rebuilt else min(offset, self.replay.end)
+            self._advance(offset)
+            return min(offset, self.replay.end)
         if self.is_rebuilt:
             return max(0, self.recording.end - len(self.recording.scrollback))
         return self.replay.kept_from
@@ -310,9 +319,22 @@ class Live:
             self.replay.append(start, self.recording.scrollback[: offset - start])
         else:
             self.replay = Replay(offset)
-        if not self._may(features.RESUME):
-            for viewer in self.audience.everybody():
-                viewer.position = min(viewer.position, offset)
+        for viewer in self.audience.everybody():
+            self._advance(viewer.position)
+
+    def _advance(self, offset: int) -> None:
+        """A console was shown more than was recorded, of an agent that does not count itself.
+
+        What comes next is numbered behind that, or the console would take it for known.
+        """
+        ahead = offset - self.replay.end
+        if not self._counts_for_agent or not 0 < ahead <= UNRECORDED_BYTES:
+            return
+        self.recording.lost(offset)
+        self.replay.skip_to(offset)
+        for viewer in self.audience.everybody():
+            if viewer.position < offset:
+                self._catch_up(viewer)
 
     def _regulate(self, ack_step: int) -> None:
         if self.link is None or self.is_rebuilt:

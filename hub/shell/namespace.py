@@ -123,11 +123,16 @@ class ShellEvents:
         return None
 
     async def _shown(self, client: ConsoleClient, ask: Shown) -> Reply:
-        self._sessions.at(ask.session).consumed(client, ask.offset)
+        live = self._sessions.at(ask.session)
+        if live.audience.of(client) is None:
+            raise _not_attached()
+        live.consumed(client, ask.offset)
         return None
 
     async def _detach(self, client: ConsoleClient, ask: Named) -> Reply:
-        return {"was_attached": self._sessions.at(ask.session).detach(client)}
+        if not self._sessions.at(ask.session).detach(client):
+            raise _not_attached()
+        return {"was_attached": True}
 
     async def _close(self, client: ConsoleClient, ask: Named) -> Reply:
         live = self._sessions.find(client.principal, ask.session)
@@ -141,6 +146,11 @@ class ShellEvents:
         await self._hub.database.write(who.scope, service.note, live.facts.id, who, action)
         if not self._hub.console.has(client):
             raise ConflictError("the console is gone", code="not_attached")
+
+
+def _not_attached() -> ConflictError:
+    """Answer alike for a session that there is and for one that there is not."""
+    return ConflictError("attach to the session first", code="not_attached")
 
 
 def _check_free(live: Live, client: ConsoleClient, ask: Attach) -> None:

@@ -384,6 +384,27 @@ def test_a_foreign_agents_session_goes_on_after_a_restart_of_the_hub() -> None:
     session.on_link(link)
     session.on_output(link, out(None, "new"))
     assert bytes(screen.data) == b"new"
+    assert screen.start == 8 + 5  # or it would be taken for known
+
+
+def test_a_console_that_comes_late_and_has_seen_more_is_shown_what_comes_next() -> None:
+    session, _ = rebuilt()
+    early, late, link = Screen(), Screen(), Peer(features=None)
+    session.on_link(link)
+    session.observe(early, 8)
+    session.attach(late, 8 + 5)
+    assert early.gaps == [(8, 8 + 5)]
+    session.on_output(link, out(None, "new"))
+    assert (bytes(early.data), bytes(late.data), late.start) == (b"new", b"new", 8 + 5)
+
+
+def test_a_console_cannot_move_a_session_further_than_a_hub_can_have_forgotten() -> None:
+    session, _ = rebuilt()
+    screen, link = Screen(), Peer(features=None)
+    session.on_link(link)
+    session.attach(screen, 1 << 60)
+    session.on_output(link, out(None, "new"))
+    assert screen.start == 8
 
 
 # -- the end ----
