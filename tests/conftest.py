@@ -33,8 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Whoever started us with nohup handed its choice down to every program that a test starts.
+    # Whoever started us with nohup, or in a script's background, handed its choice down to every
+    # program that a test starts.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The Node that packaging/fetch-node.sh took from PyPI, where the system has none.
     os.environ["PATH"] = f"{ROOT / '.node' / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     # A developer's own agent is none of the tests' business.

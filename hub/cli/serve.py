@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-import uvicorn
-
 from hub import app, listeners, log
 from hub.cli import exits, options
 
@@ -24,7 +22,7 @@ def run(argv: list[str]) -> int:
         port = listener.getsockname()[1]
         hub.bound(port)
         print(f"jackline hub on {hub.addresses.at(port)}", file=sys.stderr, flush=True)
-        uvicorn.Server(listeners.config(hub, app.build(hub))).run(sockets=[listener])
+        listeners.Server(listeners.config(hub, app.build(hub))).run(sockets=[listener])
     return exits.OK
 
 

@@ -7,7 +7,6 @@ fails ends it.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -123,19 +122,24 @@ class Check:
         for name, text in _FILES.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_text(text, encoding="utf-8")
-        target = stage.root / "backups"
-        target.mkdir(exist_ok=True)
-        words = ("--source", str(source), "--dest", str(target), "--json")
-        plan = json.loads(stage.run("backup", "plan", *words))
-        stage.run("backup", "run", plan["planId"], "--json")
-        stage.run("backup", "verify", plan["planId"], "--full")
-        return f"{plan['totalFiles']} files planned, copied and verified"
+        path = f"/api/v1/agents/{self._asset}/backups"
+        target = {"source_dirs": [str(source)], "dest_root": str(stage.root / "backups")}
+        plan = stage.client.post(path, target)
+        self._job(plan["job"])
+        path += f"/{plan['id']}"
+        planned = stage.client.get(path)
+        stage.client.post(f"{path}/approve", {"version": planned["version"]})
+        run = self._job(stage.client.post(f"{path}/run", {}))
+        self._job(stage.client.post(f"{path}/verify", {"full": True}))
+        if run["result"]["files"] != len(_FILES):
+            raise CliError(f"of {len(_FILES)} files {run['result']['files']} were copied", 1)
+        return f"{planned['found']['total_files']} files planned, approved, copied and verified"
 
     def _restart(self) -> str:
-        found = json.loads(self._stage.run("worker", "list", "--json"))
-        items = found["workers"] if isinstance(found, dict) else found
+        path = f"/api/v1/agents/{self._asset}/workers"
+        items = self._stage.client.get(path)["items"]
         telemetry = next(one["id"] for one in items if one["kind"] == "telemetry")
-        self._stage.run("worker", "restart", telemetry)
+        self._stage.client.post(f"{path}/{telemetry}/restart")
         return f"{telemetry.partition('-')[0]} restarted, process {self._same_shell()} goes on"
 
     def _adoption(self) -> str:
@@ -162,6 +166,16 @@ class Check:
     def _admin(self, command: str) -> dict[str, Any]:
         body = {"command": command, "timeout_sec": 20}
         made = self._stage.client.post(f"/api/v1/agents/{self._asset}/admin", body)
+        return self._end_of(made)
+
+    def _job(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Wait for a job, which must succeed."""
+        job = self._end_of(made)
+        if job["state"] != "succeeded":
+            raise CliError(f"{job['kind']} ended {job['state']}: {job['error']}", 1)
+        return job
+
+    def _end_of(self, made: dict[str, Any]) -> dict[str, Any]:
         open_states = ("queued", "sent", "running")
         return self._until(
             f"/api/v1/jobs/{made['id']}", lambda job: job["state"] not in open_states

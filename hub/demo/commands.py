@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hub.cli import exits
@@ -43,7 +46,7 @@ def run(argv: list[str]) -> int:
 
     folder = Path(chosen.dir).absolute() if chosen.dir else None
     try:
-        with Stage(folder, None if chosen.check else chosen.port) as stage:
+        with _ended_in_order(), Stage(folder, None if chosen.check else chosen.port) as stage:
             if chosen.check:
                 return exits.OK if check(stage) else exits.FAILED
             return _show(stage)
@@ -52,6 +55,22 @@ def run(argv: list[str]) -> int:
         return exits.FAILED
     except KeyboardInterrupt:
         return 130
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let a closed terminal and SIGTERM be what Ctrl-C is: nothing is left behind then either."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), _interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _show(stage: object) -> int:
