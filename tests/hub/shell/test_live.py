@@ -398,6 +398,18 @@ def test_a_console_that_comes_late_and_has_seen_more_is_shown_what_comes_next() 
     assert (bytes(early.data), bytes(late.data), late.start) == (b"new", b"new", 8 + 5)
 
 
+def test_a_console_that_is_ahead_of_its_agent_is_shown_nothing_twice() -> None:
+    session, _ = rebuilt()
+    screen, link = Screen(), Peer()
+    session.on_link(link)
+    session.on_output(link, out(0, "old "))
+    screen.start, screen.data = 0, bytearray(b"old and n")
+    assert session.attach(screen, 9) == 9
+    session.on_output(link, out(4, "and "))
+    session.on_output(link, out(8, "new"))
+    assert bytes(screen.data) == b"old and new"
+
+
 def test_a_console_cannot_move_a_session_further_than_a_hub_can_have_forgotten() -> None:
     session, _ = rebuilt()
     screen, link = Screen(), Peer(features=None)
