@@ -101,6 +101,7 @@ class Person:
         """Take the page as it is, dark and light, wide and phone; and check it."""
         SCREENS.mkdir(parents=True, exist_ok=True)
         assert self.axe() == [], name
+        self.page.evaluate("scrollTo(0, 0)")
         for theme in THEMES:
             self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
             for width, size in (("wide", WIDE), ("phone", PHONE)):
