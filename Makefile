@@ -18,6 +18,11 @@ VIEW := tests bench docs packaging supervisor.conf pyproject.toml requirements.t
 PYTEST ?= $(CURDIR)/$(BIN)/pytest
 PYTEST_ARGS ?=
 
+# Real processes, several files at once on what may be two cores: what fails beside the others must
+# fail alone, too. A list that is empty runs nothing the second time.
+once_more = { $(1) $(3) $(PYTEST_ARGS) $(2) || \
+	{ echo 'once more, one at a time:'; $(1) --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(2); }; }
+
 .PHONY: help lint types imports checks test test-houses test-waiting soak bench docs demo screens system node ready clean
 
 help:
@@ -94,13 +99,12 @@ HOUSE_TESTS = $(filter-out tests/console tests/processes tests/system,$(patsubst
 # Nothing here is timed or kills by name: two at once. The console's tests have processes of their
 # own: Playwright keeps an event loop running in the thread that drives the browser.
 test-houses: ready node
-	$(PYTEST) -n 2 $(PYTEST_ARGS) $(HOUSE_TESTS)
-	$(PYTEST) -n 2 --dist loadfile $(PYTEST_ARGS) tests/console
+	@$(call once_more,$(PYTEST),$(HOUSE_TESTS),-n 2)
+	@$(call once_more,$(PYTEST),tests/console,-n 2 --dist loadfile)
 
 # These mostly wait, for processes and for time to pass: a file at a time on each of a few.
 test-waiting: $(INSTALLED) node .venv-supervisor-4.2/.ready
-	cd $(INSTALLED) && $(CURDIR)/$(WHEEL_BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder \
-		$(PYTEST_ARGS) --installed tests/processes tests/system
+	cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed tests/processes tests/system,-n 3 --dist loadfile --no-loadscope-reorder)
 
 $(INSTALLED): .venv-wheel/.installed
 	@mkdir -p $@
