@@ -88,7 +88,7 @@ def test_commands_that_two_hubs_hand_out_at_once_are_accepted_once(hubs: Pair, s
     together = threading.Barrier(2 * count)
 
     def beat(hub: HubProcess, agent: SimulatedAgent, body: dict[str, Any]) -> list[str]:
-        together.wait(60)
+        together.wait(300)
         status, answer = hub.request("POST", BEAT, agent.me.service_account_token, body)
         assert status == 200, answer
         return [one["command_id"] for one in answer.get("pending_commands", [])]
@@ -114,27 +114,30 @@ def test_commands_that_two_hubs_hand_out_at_once_are_accepted_once(hubs: Pair, s
 
 @pytest.mark.family("enrolment")
 def test_token_raced_at_two_hubs_is_won_by_one(hubs: Pair, soak: bool) -> None:
-    for _ in range(20 if soak else 1):
-        raced(hubs)
+    assert raced(hubs) == [200] + [409] * 19
+    for _ in range(9 if soak else 0):  # whose wrong tries are counted by now
+        assert set(raced(hubs)[1:]) <= {409, 429}
+    print(f"{10 if soak else 1} tokens, each raced by twenty machines at two hubs: one winner each")
 
 
-def raced(hubs: Pair) -> None:
+def raced(hubs: Pair) -> list[int]:
+    """Let twenty machines come with one token, ten to each hub; return their statuses, sorted."""
     token = token_of(hubs[0])
     racers = [SimulatedAgent(f"racer-{number}") for number in range(20)]
     together = threading.Barrier(len(racers))
 
     def race(number: int) -> tuple[int, Any]:
         body = racers[number].request(token)
-        together.wait(60)
+        together.wait(300)
         return hubs[number % 2].request("POST", ENROLL, None, body)
 
     with ThreadPoolExecutor(len(racers)) as pool:
         replies = list(pool.map(race, range(len(racers))))
-    assert sorted(status for status, _ in replies) == [200] + [409] * 19
-    assert {body["code"] for status, body in replies if status == 409} == {"token_used"}
+    assert {body["code"] for status, body in replies if status == 409} <= {"token_used"}
     names = select(Agent.client_id)
-    won = [body["agent_id"] for status, body in replies if status == 200]
-    assert won[0] in hubs[0].read(lambda session: list(session.scalars(names)))
+    [won] = [body["agent_id"] for status, body in replies if status == 200]
+    assert won in hubs[0].read(lambda session: list(session.scalars(names)))
+    return sorted(status for status, _ in replies)
 
 
 def test_same_request_raced_at_two_hubs_is_one_identity(hubs: Pair) -> None:
@@ -144,7 +147,7 @@ def test_same_request_raced_at_two_hubs_is_one_identity(hubs: Pair) -> None:
 
     def race(number: int) -> tuple[int, Any]:
         body = agent.request(token)
-        together.wait(60)
+        together.wait(300)
         return hubs[number % 2].request("POST", ENROLL, None, body)
 
     with ThreadPoolExecutor(8) as pool:
