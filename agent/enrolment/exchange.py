@@ -74,27 +74,28 @@ def enrol(
     Raises:
         EnrolmentError: refused, or not to be reached for long; the same request may be tried again.
     """
-    asked = request
-    for attempt in range(TRIES):
-        is_last = attempt == TRIES - 1
+    asked, failures = request, 0
+    while True:
+        wait_s = _wait_s(failures)
         try:
             answer = _posted(access, paths.ENROLL, asked)
         except EnrolmentError as e:
-            if is_last or e.code != UNAVAILABLE:
+            if failures == TRIES - 1 or e.code != UNAVAILABLE:
                 raise
-            sleep(_wait_s(attempt))
-            continue
-        if answer.status == 200:
-            return _read(EnrollResponse, answer)
-        refusal = problem.read(answer.status, answer.body)
-        if refusal.code == Code.TOKEN_USED and refusal.nonce is not None and not is_last:
-            proof = certificates.proof(key, refusal.nonce)
-            asked = msgspec.structs.replace(request, nonce=refusal.nonce, proof=proof)
-        elif answer.status in _COME_BACK and not is_last:
-            sleep(_wait_s(attempt, answer.retry_after_s))
         else:
-            raise _refused(refusal)
-    raise EnrolmentError(FAILED, "the hub did not take this machine in")
+            if answer.status == 200:
+                return _read(EnrollResponse, answer)
+            refusal = problem.read(answer.status, answer.body)
+            if refusal.code == Code.TOKEN_USED and refusal.nonce is not None and asked is request:
+                proof = certificates.proof(key, refusal.nonce)
+                asked = msgspec.structs.replace(request, nonce=refusal.nonce, proof=proof)
+                continue
+            if answer.status not in _COME_BACK or failures == TRIES - 1:
+                raise _refused(refusal)
+            wait_s = _wait_s(failures, answer.retry_after_s)
+        asked = request  # a proof that may have arrived is good once: have another nonce
+        failures += 1
+        sleep(wait_s)
 
 
 def device_code(access: Access, request: DeviceCodeRequest) -> DeviceCodeResponse:
