@@ -335,8 +335,8 @@ class Backups:
         if task is None:
             return
         is_held = gone.reason in CRASHES and self._quarantine.note_crash(task.op, task.plan.plan_id)
-        if task.op == "run" and gone.reason == "worker_died" and not is_held:
-            self._log.warning("a backup's worker died; it goes on in a new one", worker=worker.id)
+        if task.op == "run" and gone.reason in ("worker_died", "restart") and not is_held:
+            self._log.warning("a backup goes on in a new worker", worker=worker.id, why=gone.reason)
             self._pool.drop_record(worker.record.job_id)
             self._spawn(task)
             return

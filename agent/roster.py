@@ -1,8 +1,8 @@
 """The workers as admins see them: list, restart, stop; for the control socket and for the hub.
 
 Rules: a restart is the family's: a shell gets a new terminal under the same session, a command
-ends and is not run again, telemetry starts again, the rest just ends. Source: contract 1.7
-`workers`; docs/reference/cli.rst.
+ends and is not run again, telemetry starts again, a backup's run goes on, the rest just ends.
+Source: contract 1.7 `workers`; docs/reference/cli.rst.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent.pool import Pool
 from agent.shells import Shells
 from agent.telemetry import Telemetry
 from agent.uplink import Uplink
-from agent.worker import Worker
+from agent.worker import Gone, Worker
 from wire import features
 from wire.workers import WorkerItem, WorkerList, WorkerRestart, WorkerResult, Workers
 from workers.loop import Loop
@@ -161,6 +161,9 @@ class Roster:
             case "telemetry":
                 self._telemetry.restart()
                 return None
+            case "backup" if _resumes(worker):
+                worker.kill(Gone(reason="restart"))
+                return None
             case _:
                 worker.send(End(reason="restarted"))
                 return None
@@ -181,7 +184,13 @@ def _matches(worker: Worker, target: str) -> bool:
 
 
 def _result(worker: Worker, error: str | None) -> dict[str, Any]:
-    return {"id": worker.id, "kind": worker.record.kind, "ok": error is None, "error": error}
+    again = worker.record.kind in ("shell", "telemetry", "heartbeat") or _resumes(worker)
+    return {"id": worker.id, "again": again, "ok": error is None, "error": error}
+
+
+def _resumes(worker: Worker) -> bool:
+    """Is it the run of a backup? A new worker goes on where the old one was killed."""
+    return worker.record.kind == "backup" and worker.record.wire.get("op") == "run"
 
 
 def _row(worker: Worker, now: float) -> dict[str, Any]:

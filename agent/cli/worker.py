@@ -61,11 +61,11 @@ def _look(options: argparse.Namespace, *, as_json: bool) -> int:
     return exits.OK
 
 
-def _done(verb: str, kind: str | None) -> str:
-    """What is begun again is a shell and what is resident; any other job only ends."""
+def _done(verb: str, result: dict[str, Any]) -> str:
+    """A shell, a backup and what is resident begin again; any other job only ends."""
     if verb == "stop":
         return "stopped"
-    return "ended; it is not run again" if kind == "admin" else "restarted"
+    return "restarted" if result.get("again", True) else "ended; it is not run again"
 
 
 def _readable(field: tuple[str, Any]) -> tuple[str, Any]:
@@ -88,7 +88,7 @@ def _act(options: argparse.Namespace, *, as_json: bool) -> int:
         if not result.get("ok"):
             output.note(f"{result.get('id')}: {result.get('error')}")
         elif not as_json:
-            print(f"{output.clean(result.get('id'))} {_done(options.verb, result.get('kind'))}")
+            print(f"{output.clean(result.get('id'))} {_done(options.verb, result)}")
     failed = sum(not result.get("ok") for result in results)
     if not failed:
         return exits.OK

@@ -109,7 +109,7 @@ class WorkerPlugin:
     def _act(self, verb: str, target: str) -> None:
         for result in self._ask("worker_" + verb, target=target).get("results", []):
             done = {"restart": "restarted", "stop": "stopped"}[verb]
-            if verb == "restart" and result.get("kind") == "admin":
+            if verb == "restart" and not result.get("again", True):
                 done = "ended; it is not run again"
             worker = _text(result.get("id"))
             if result.get("ok"):

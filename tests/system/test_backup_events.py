@@ -174,13 +174,19 @@ def test_backup_goes_on_when_the_agent_is_killed(setting: Setting) -> None:
     assert len(setting.finals("p1")) == 1
 
 
-def test_backup_goes_on_when_its_worker_is_killed(setting: Setting) -> None:
+@pytest.mark.parametrize("how", ["killed", "restarted"])
+def test_backup_goes_on_when_its_worker_is_killed_or_restarted(setting: Setting, how: str) -> None:
     slow_down(setting)
     setting.plan("p1")
     setting.hub.emit("backup_start", setting.request("p1"))
     setting.hub.wait_for("backup_progress", timeout=END_S, planId="p1")
     (worker,) = setting.agent.workers("backup")
-    os.kill(worker["pid"], signal.SIGKILL)
+    if how == "killed":
+        os.kill(worker["pid"], signal.SIGKILL)
+    else:
+        assert "restarted" in setting.agent.command("worker", "restart", worker["id"]).stdout
+        (after,) = setting.agent.workers("backup")
+        assert (after["id"], after["pid"] != worker["pid"]) == (worker["id"], True)
     resume(setting)
     done = setting.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
     assert done["ok"] is True

@@ -56,7 +56,7 @@ def test_worker_words_act_and_say_what_they_did(pair: Pair) -> None:
     row = next(worker for worker in asked(pair, "worker", "list") if worker["job"] == session)
     assert asked(pair, "worker", "show", row["id"])[0]["pid"] == row["pid"]
     assert asked(pair, "worker", "restart", row["id"]) == [
-        {"id": row["id"], "kind": "shell", "ok": True, "error": None}
+        {"id": row["id"], "again": True, "ok": True, "error": None}
     ]
     pair.hub.wait_for_output(session, "restarted by an administrator")
     assert asked(pair, "worker", "stop", row["id"])[0]["ok"] is True

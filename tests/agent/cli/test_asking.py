@@ -138,8 +138,8 @@ def test_status_tells_of_files_that_the_agent_has_not_read(
 
 
 def test_worker_restart_says_what_became_of_each(agent: Any, capsys: Any) -> None:
-    kinds = ("shell", "admin", "telemetry")
-    agent.results = [{"id": kind, "kind": kind, "ok": True} for kind in kinds]
+    kinds = {"shell": True, "admin": False, "telemetry": True}
+    agent.results = [{"id": kind, "again": again, "ok": True} for kind, again in kinds.items()]
     assert worker.run(["restart", "all"]) == exits.OK
     assert capsys.readouterr().out.splitlines() == [
         "shell restarted",
