@@ -155,7 +155,9 @@ class Inbox:
         """Commit, however long the database takes; give up when the link is gone."""
         while True:
             try:
-                return await self._database.write(link.tenant_id, self._apply, link, message)
+                return await self._database.write_repeatable(
+                    link.tenant_id, self._apply, link, message
+                )
             except (UnavailableError, StorageFullError):
                 if not link.is_up:
                     raise

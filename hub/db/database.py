@@ -2,8 +2,10 @@
 
 Rules: `await database.write(tenant, work, *args)` returns after the commit, or raises and nothing
 of it is saved. SQLite has one writer thread: it takes all units that have gathered, gives each a
-savepoint, and commits once; so a unit must be short and must not wait for anything. A full disk
-makes SQLite give up the whole transaction, not the savepoint alone: the units before fail with it.
+savepoint, and commits once; so a unit must be short and must not wait for anything. Units that may
+run twice (`write_repeatable`) share a savepoint, which is most of what a small one costs; when one
+of them raises, each is run again with its own. A full disk makes SQLite give up the whole
+transaction, not the savepoint alone: the units before fail with it.
 PostgreSQL runs every unit in its own transaction. `tenant` None is the system's own scope: all
 tenants. Objects leave a session detached (`expire_on_commit=False`), so they may be read
 afterwards.
@@ -13,6 +15,7 @@ Source: ADR 0012.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import queue
 import threading
 from collections.abc import Callable
@@ -37,6 +40,7 @@ class _Unit(NamedTuple):
     tenant: str | None
     work: Callable[[Session], Any]
     done: Future[Any]
+    is_repeatable: bool = False
 
 
 class Database:
@@ -96,6 +100,24 @@ class Database:
         result: T = await asyncio.wrap_future(future)
         return result
 
+    async def write_repeatable(
+        self,
+        tenant: str | None,
+        work: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Do as `write` does, for a unit that may be run again because of one beside it.
+
+        Raises:
+            as `write`.
+        """
+        future = self._submit(
+            tenant, lambda session: work(session, *args, **kwargs), is_repeatable=True
+        )
+        result: T = await asyncio.wrap_future(future)
+        return result
+
     def write_now(self, tenant: str | None, work: Callable[[Session], T]) -> T:
         """Run a unit and commit it, from a thread that may wait: the command line's way."""
         result: T = self._submit(tenant, work).result()
@@ -118,10 +140,12 @@ class Database:
         self._pool.shutdown()
         self._engines.dispose()
 
-    def _submit(self, tenant: str | None, work: Callable[[Session], T]) -> Future[T]:
+    def _submit(
+        self, tenant: str | None, work: Callable[[Session], T], *, is_repeatable: bool = False
+    ) -> Future[T]:
         if self._writer is None:
             return self._pool.submit(self._write_alone, tenant, work)
-        unit = _Unit(tenant, work, Future())
+        unit = _Unit(tenant, work, Future(), is_repeatable)
         self._units.put(unit)
         return unit.done
 
@@ -169,14 +193,18 @@ class Database:
             with Session(self._engines.writer, expire_on_commit=False) as session:
                 link: Any = session.connection().connection.driver_connection
                 while left:
-                    unit = left.pop(0)
+                    group = _group(left)
+                    del left[: len(group)]
                     try:
-                        ran.append((unit, self._run(session, unit)))
+                        ran += self._run(session, group)
                     except BaseException as error:  # noqa: BLE001  (it belongs to who submitted it)
-                        unit.done.set_exception(_foreign_or_same(error))
                         if not link.in_transaction:
-                            _fail([one for one, _ in ran], error)
+                            _fail([*(one for one, _ in ran), *group], error)
                             return left
+                        if len(group) == 1:
+                            _fail(group, error)
+                        else:
+                            left[:0] = [one._replace(is_repeatable=False) for one in group]
                 session.commit()
         except Exception as error:  # noqa: BLE001  (no beginning, or no commit: so has every unit)
             _fail([*(one for one, _ in ran), *left], error)
@@ -185,12 +213,23 @@ class Database:
             unit.done.set_result(result)
         return []
 
-    def _run(self, session: Session, unit: _Unit) -> Any:
+    def _run(self, session: Session, group: list[_Unit]) -> list[tuple[_Unit, Any]]:
         with session.begin_nested():
-            scope(session, unit.tenant)
-            result = unit.work(session)
+            scope(session, group[0].tenant)
+            found = [(unit, unit.work(session)) for unit in group]
         session.expunge_all()
-        return result
+        return found
+
+
+def _group(units: list[_Unit]) -> list[_Unit]:
+    """Return what shares a savepoint: the first, and repeatable ones of its tenant behind it."""
+    first = units[0]
+    if not first.is_repeatable:
+        return [first]
+    found = itertools.takewhile(
+        lambda unit: unit.is_repeatable and unit.tenant == first.tenant, units
+    )
+    return list(found)
 
 
 def _fail(units: list[_Unit], error: BaseException) -> None:

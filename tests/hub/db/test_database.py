@@ -53,6 +53,39 @@ def test_many_writes_are_each_there_and_a_failing_one_takes_nothing_with_it(
     assert asyncio.run(database.read("t1", names)) == [f"a{n:02}" for n in range(30)]
 
 
+def test_repeatable_units_share_a_savepoint_and_a_failing_one_takes_nothing_with_it(
+    sqlite: Database,
+) -> None:
+    ran: list[str] = []
+    gate = threading.Event()
+
+    def noted(session: Session, tenant: str, name: str) -> str:
+        ran.append(name)
+        service.add_asset(session, tenant, name)
+        if name == "bad":
+            raise ConflictError("no")
+        return name
+
+    async def write_all() -> list[object]:
+        held = asyncio.ensure_future(sqlite.write("t1", lambda _: gate.wait(30)))
+        jobs = [
+            asyncio.ensure_future(sqlite.write_repeatable(tenant, noted, tenant, name))
+            for tenant, name in [
+                ("t1", "a"), ("t1", "bad"), ("t1", "c"), ("t2", "d"), ("t2", "e"),
+            ]
+        ]  # fmt: skip
+        await asyncio.sleep(0)  # all are submitted, behind the one that holds the writer up
+        gate.set()
+        return [await held, *await asyncio.gather(*jobs, return_exceptions=True)]
+
+    _, a, bad, *others = asyncio.run(write_all())
+    assert isinstance(bad, ConflictError)
+    assert [a, *others] == ["a", "c", "d", "e"]
+    assert ran == ["a", "bad", "a", "bad", "c", "d", "e"]
+    assert asyncio.run(sqlite.read("t1", names)) == ["a", "c"]
+    assert asyncio.run(sqlite.read("t2", names)) == ["d", "e"]
+
+
 def test_writer_outlives_whoever_gave_up_waiting(database: Database) -> None:
     async def give_up() -> str:
         jobs = [

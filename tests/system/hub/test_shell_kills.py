@@ -18,7 +18,7 @@ from tests.doubles.console_socket import ConsoleSocket
 from tests.doubles.hub_site import HubSite, hub_site
 
 COUNTING = (
-    "for i in $(seq 0 {}); do seq -f 'line %g' ${{i}}00 ${{i}}99; sleep 0.05; done; echo en''d\n"
+    "for i in $(seq 0 {}); do seq -f 'line %g' ${{i}}00 ${{i}}99; sleep {}; done; echo en''d\n"
 )
 
 
@@ -37,8 +37,8 @@ def site(standing: HubSite) -> HubSite:
     return standing
 
 
-def counting(hundreds: int) -> str:
-    return COUNTING.format(hundreds - 1)
+def counting(hundreds: int, pause_s: float = 0.05) -> str:
+    return COUNTING.format(hundreds - 1, pause_s)
 
 
 def lines(hundreds: int) -> str:
@@ -63,12 +63,13 @@ def come_back(site: HubSite, console: ConsoleSocket, sessions: list[str]) -> Non
 def test_shells_survive_kills_of_the_hub_without_a_byte_lost_or_doubled(
     site: HubSite, soak: bool
 ) -> None:
-    kills, hundreds = (20, 1000) if soak else (2, 100)
+    # A console that is away for longer than the hub's replay lasts is told of a gap instead.
+    kills, hundreds, pause_s = (20, 400, 0.3) if soak else (2, 100, 0.05)
     moments = random.Random(4)
     with site.console() as console:
         sessions = [console.shell(site.asset_id) for _ in range(3)]
         for session in sessions:
-            console.type(session, counting(hundreds))
+            console.type(session, counting(hundreds, pause_s))
         for _ in range(kills):
             seen = moments.randrange(200, 800) + min(
                 len(console.output(session)) for session in sessions
@@ -78,8 +79,8 @@ def test_shells_survive_kills_of_the_hub_without_a_byte_lost_or_doubled(
             come_back(site, console, sessions)
         for session in sessions:
             text = console.until_output(session, "end\r\n")
-            assert lines(hundreds) in text
             assert console.screens[session].gaps == []
+            assert lines(hundreds) in text
             console.type(session, "exit 5\n")
             console.until_event("shell_closed", session=session, code=5)
     for session in sessions:
