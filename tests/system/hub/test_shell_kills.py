@@ -64,7 +64,7 @@ def test_shells_survive_kills_of_the_hub_without_a_byte_lost_or_doubled(
     site: HubSite, soak: bool
 ) -> None:
     # A console that is away for longer than the hub's replay lasts is told of a gap instead.
-    kills, hundreds, pause_s = (20, 400, 0.3) if soak else (2, 100, 0.05)
+    kills, hundreds, pause_s = (20, 250, 0.2) if soak else (2, 100, 0.05)
     moments = random.Random(4)
     with site.console() as console:
         sessions = [console.shell(site.asset_id) for _ in range(3)]
