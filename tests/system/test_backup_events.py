@@ -428,6 +428,7 @@ def test_backup_goes_on_while_its_link_flaps_and_ends_once(slow: Setting) -> Non
     done = slow.hub.wait_for("backup_complete", timeout=END_S, planId="p1").payload
     assert (done["ok"], done["files"]) == (True, 3)
     assert isinstance(slow.hub, ScriptedHub)
+    slow.agent.until(lambda: not slow.agent.ask("status")["outbox"]["count"])
     assert len({final["id"] for final in slow.hub.finals() if final["event"] in FINALS}) == 1
     percents = [e.payload["percent"] for e in slow.hub.events("backup_progress", planId="p1")]
     assert percents == sorted(percents)
