@@ -18,7 +18,7 @@ from wire.events import Direction, decode
 from wire.link import Pong
 from workers.loop import Loop, now_s
 
-DEADLINE_S = 10.0
+DEADLINE_S = 120.0
 
 
 class Calls:

@@ -23,7 +23,7 @@ from wire.shell import ShellClosed, ShellOutput
 from wire.workers import WorkerResult
 from workers.loop import Loop
 
-DEADLINE_S = 10.0
+DEADLINE_S = 120.0
 ACK = frozenset({"ack"})
 CLOSED = LinkError("server_closed", "the server closed the WebSocket")
 LIMIT = 240 * 1024

@@ -9,7 +9,7 @@ from wire.events import ToServer
 from wire.link import Pong
 from wire.shell import ShellClosed, ShellOutput
 
-DEADLINE_S = 10.0
+DEADLINE_S = 120.0
 
 
 def output(session: str, data: str = "x") -> ShellOutput:

@@ -26,7 +26,7 @@ from tests.doubles import vitals
 # A person's start-up files are slow, and what is killed in the middle of them leaves its locks.
 SHELL = {"command": "/bin/bash", "args": ["--noprofile", "--norc"]}
 JACKLINE = [sys.executable, "-P", "-m", "workers.program"]
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 class AgentProcess:

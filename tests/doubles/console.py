@@ -101,7 +101,7 @@ class Console:
     def shell(self, session: str | None = None) -> str:
         """Open a session that has said it is ready, without echo or prompt."""
         session = self.open(session, "PS1=; stty -echo; echo rea''dy\n")
-        self.hub.wait_for_output(session, "ready\r\n", timeout=20)
+        self.hub.wait_for_output(session, "ready\r\n")
         return session
 
     def type(self, session: str, text: str) -> None:
@@ -110,7 +110,7 @@ class Console:
     def close(self, session: str) -> dict[str, Any]:
         """End a session; return its `shell_closed`."""
         self.hub.emit("shell_close", {"session": session})
-        payload = self.hub.wait_for("shell_closed", session=session, timeout=20).payload
+        payload = self.hub.wait_for("shell_closed", session=session).payload
         assert isinstance(payload, dict)
         return payload
 
@@ -121,7 +121,7 @@ class Console:
 
     # -- commands ------------------------------------------------------------------------------
 
-    def run(self, command: str, timeout: float = 20.0, **cmd: Any) -> dict[str, Any]:
+    def run(self, command: str, timeout: float = 120.0, **cmd: Any) -> dict[str, Any]:
         """Run a command by `jobId`; return its `admin_result`."""
         job = self.ask(command, **cmd)
         payload = self.hub.wait_for("admin_result", token=job, timeout=timeout).payload

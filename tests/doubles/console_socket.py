@@ -18,7 +18,7 @@ from hub.cli.live_socket import LiveSocket
 from tests.doubles.screens import Screen
 
 NAMESPACE = "/console"
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 OF_SESSIONS = (
     "shell_output", "shell_gap", "shell_closed", "shell_detached", "shell_resized", "shell_link",
 )  # fmt: skip

@@ -63,7 +63,7 @@ class DeskDouble:
     def logs(self) -> list[Log]:
         return [message for message in self.sent if isinstance(message, Log)]
 
-    def run_until(self, happened: Callable[[], object], deadline_s: float = 30.0) -> None:
+    def run_until(self, happened: Callable[[], object], deadline_s: float = 120.0) -> None:
         """Turn the loop until `happened()` is true; the deadline only detects *never*."""
         end = time.monotonic() + deadline_s
         while not happened():
@@ -76,7 +76,7 @@ class DeskDouble:
         while time.monotonic() < end:
             self.loop.turn(max_wait_s=0.05)
 
-    def result(self, deadline_s: float = 30.0) -> Any:
+    def result(self, deadline_s: float = 120.0) -> Any:
         """Wait for the one final result."""
         self.run_until(lambda: self.results, deadline_s)
         (result,) = self.results

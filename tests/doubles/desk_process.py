@@ -74,7 +74,7 @@ class DeskProcess:
     def attach(self) -> None:
         self._order(call="on_attached")
 
-    def run_until(self, happened: Callable[[], object], deadline_s: float = 60.0) -> None:
+    def run_until(self, happened: Callable[[], object], deadline_s: float = 120.0) -> None:
         """Take what comes until `happened()`; the deadline only detects *never*."""
         end = time.monotonic() + deadline_s
         while not happened():
@@ -87,7 +87,7 @@ class DeskProcess:
         while time.monotonic() < end:
             self._take(0.05)
 
-    def result(self, deadline_s: float = 60.0) -> Any:
+    def result(self, deadline_s: float = 120.0) -> Any:
         """Wait for the one final result."""
         self.run_until(lambda: self.results, deadline_s)
         (result,) = self.results

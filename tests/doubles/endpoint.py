@@ -80,7 +80,7 @@ class Endpoint:
         self.pool.start_watching()
         self.nursery.connect()
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
         """Turn the loop until something is true; fail after `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while not (found := condition()):

@@ -17,7 +17,7 @@ from tests.doubles.reports import Json, Record
 from tests.facilities import ROOT
 
 FOLDER = ROOT / "tests" / "doubles" / "foreign_agent"
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 class ForeignAgent:

@@ -149,7 +149,7 @@ class HttpHub:
             self.pending.append(command)
         return command.command_id
 
-    def until(self, condition: Any, timeout_s: float = 30.0) -> Any:
+    def until(self, condition: Any, timeout_s: float = 120.0) -> Any:
         """Wait until something is true of this hub."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout_s):

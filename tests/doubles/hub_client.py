@@ -21,7 +21,7 @@ from hub.assembly import Hub
 
 T = TypeVar("T")
 URL = "http://127.0.0.1:8480"
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 class HubClient:

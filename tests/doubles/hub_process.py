@@ -37,7 +37,7 @@ from hub.operators import credentials, service
 JACKLINE = [sys.executable, "-P", "-m", "workers.program"]
 ADMIN, PASSWORD = "root", "a password of the tests"
 BUILT_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-DEADLINE_S = 75.0
+DEADLINE_S = 120.0
 
 
 class HubProcess:

@@ -52,7 +52,7 @@ class HubSite:
         return self
 
     def await_link(self) -> None:
-        self.agent.until(lambda: self.agent.ask("status")["link"]["state"] == "up", 60.0)
+        self.agent.until(lambda: self.agent.ask("status")["link"]["state"] == "up")
 
     def user(self, role: Role, tenant: str = "default") -> str:
         """Make a user with a role; return a token."""

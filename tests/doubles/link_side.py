@@ -25,7 +25,7 @@ from wire.errors import WireError
 from wire.events import ToAgent
 from workers.loop import Loop
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 FEATURES = ("ack", "credit", "resume", "base64", "stream", "workers")
 
 

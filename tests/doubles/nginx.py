@@ -13,7 +13,7 @@ from tests.doubles.tls import CertFiles
 from tests.facilities import ROOT, require
 
 SHIPPED = ROOT / "packaging" / "nginx" / "jackline.conf"
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 _AROUND = """\
 daemon off;
 worker_processes 1;

@@ -22,7 +22,7 @@ from tests.doubles.node import fetched, node_program
 from tests.facilities import ROOT
 
 NODE_AGENT = ROOT / "bench/peers/node_agent"
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 OPEN = ("queued", "sent", "running")
 
 

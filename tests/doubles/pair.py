@@ -47,7 +47,7 @@ class Pair:
         self.hub.emit("admin_run", {"jobId": job_id, "cmd": {"command": command, **more}})
         return job_id
 
-    def result(self, job_id: str, timeout: float = 20.0) -> Json:
+    def result(self, job_id: str, timeout: float = 120.0) -> Json:
         payload = self.hub.wait_for("admin_result", jobId=job_id, timeout=timeout).payload
         assert isinstance(payload, dict)
         return payload
@@ -66,7 +66,7 @@ class Pair:
         self.hub.wait_for("stats", since=mark)
         return connection
 
-    def wait_for_bytes(self, event: str, size: int, timeout: float = 20.0, **fields: Any) -> None:
+    def wait_for_bytes(self, event: str, size: int, timeout: float = 120.0, **fields: Any) -> None:
         """Wait until events with these fields have carried `size` bytes of raw data."""
         seen = 0
 
@@ -111,7 +111,7 @@ def connected(
     ):
         hub.wait_for_connection(timeout=20)
         if (modes or {}).get("helloAck", "now") == "now":
-            hub.wait_for("stats", timeout=20)  # sent at once after hello_ack
+            hub.wait_for("stats")  # sent at once after hello_ack
         yield Pair(hub, agent)
 
 

@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from wire.signature import signed_query
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 _addresses = itertools.count(2)
 
 

@@ -15,7 +15,7 @@ if sys.platform == "win32":
 from workers import accounts
 from workers.errors import AccountError
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 DROP = """
 import json, os, sys

@@ -1,4 +1,8 @@
-"""A worker is born into its control groups, and they end with it: on this machine's own groups."""
+"""A worker is born into its control groups, and they end with it: on this machine's own groups.
+
+Rule: as in the zygote there is one thread where it forks, see workers/clone.py; a test runner has
+more. So each test of `alone` runs in an interpreter of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -20,7 +25,7 @@ from workers.clone import fork_into
 from workers.job_groups import JobGroups
 from workers.trees_posix import children
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 PLACES = places()
 
 pytestmark = pytest.mark.skipif(not PLACES, reason="no writable control group here")
@@ -29,19 +34,41 @@ needs_v2 = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def job_id() -> str:
-    return f"test-{secrets.token_hex(6)}"
+Case = Callable[[JobGroups, str], None]
+CASES: dict[str, Case] = {}
+RUN = "import sys; from tests.processes import test_job_groups; test_job_groups.run(sys.argv[1])"
 
 
-@pytest.fixture
-def groups(job_id: str) -> Iterator[JobGroups]:
-    yield JobGroups(PLACES)
-    left = JobCgroup.find(job_id, PLACES)
-    if left is not None:
-        for pid in left.members():
-            os.kill(pid, signal.SIGKILL)
-        until(left.remove)
+def alone(case: Case) -> Callable[[], None]:
+    """Make a test of it that runs in a new process."""
+    name = case.__name__
+    CASES[name] = case
+
+    def test() -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, name],
+            capture_output=True,
+            text=True,
+            timeout=2 * DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    test.__doc__ = case.__doc__
+    return test
+
+
+def run(name: str) -> None:
+    """Run a case, here, with groups that are gone afterwards."""
+    job_id = f"test-{secrets.token_hex(6)}"
+    try:
+        CASES[name](JobGroups(PLACES), job_id)
+    finally:
+        left = JobCgroup.find(job_id, PLACES)
+        if left is not None:
+            for pid in left.members():
+                os.kill(pid, signal.SIGKILL)
+            until(left.remove)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -54,7 +81,7 @@ def until(condition: Callable[[], object]) -> None:
 def live(work: Callable[[], object]) -> None:
     """A child's whole life; it ends with the test at the latest."""
     code = 70
-    signal.alarm(60)
+    signal.alarm(600)
     try:
         work()
         code = 0
@@ -72,7 +99,8 @@ def wait(pid: int) -> int:
 
 
 @needs_v2
-def test_fork_into_gives_a_whole_interpreter(job_id: str) -> None:
+@alone
+def test_fork_into_gives_a_whole_interpreter(groups: JobGroups, job_id: str) -> None:
     """Threads, forks, programs, signals and its own pid: all as after os.fork."""
     (place,) = [place for place in PLACES if place.is_v2]
     group = JobCgroup.create(job_id, [place])
@@ -114,7 +142,10 @@ def test_fork_into_gives_a_whole_interpreter(job_id: str) -> None:
     until(group.remove)
 
 
-def test_fork_into_what_is_no_group_raises_and_makes_no_child() -> None:
+@alone
+def test_fork_into_what_is_no_group_raises_and_makes_no_child(
+    groups: JobGroups, job_id: str
+) -> None:
     before = children(os.getpid())
     fd = os.open("/", os.O_RDONLY)
     try:
@@ -129,6 +160,7 @@ def test_fork_into_what_is_no_group_raises_and_makes_no_child() -> None:
     assert wait(pid) == 0
 
 
+@alone
 def test_job_is_a_member_everywhere_and_its_groups_end_with_it(
     groups: JobGroups, job_id: str
 ) -> None:
@@ -148,11 +180,22 @@ def test_job_is_a_member_everywhere_and_its_groups_end_with_it(
     os.close(writing)
 
 
-@pytest.mark.parametrize("is_v2", [True, False])
-def test_groups_that_a_process_cannot_be_born_into_are_done_without(
-    is_v2: bool, job_id: str
+@alone
+def test_version_1_groups_are_joined_where_nobody_can_be_born_into_them(
+    groups: JobGroups, job_id: str
 ) -> None:
-    """A kernel or a filter that knows no clone3: version 1 is joined, version 2 is not."""
+    """A kernel or a filter that knows no clone3."""
+    join_without_birth(job_id, is_v2=False)
+
+
+@alone
+def test_version_2_groups_are_done_without_where_nobody_can_be_born_into_them(
+    groups: JobGroups, job_id: str
+) -> None:
+    join_without_birth(job_id, is_v2=True)
+
+
+def join_without_birth(job_id: str, *, is_v2: bool) -> None:
     groups = JobGroups([place for place in PLACES if place.is_v2 == is_v2])
     groups._can_be_born_inside = False
     pid = groups.fork(job_id, "shell")
@@ -169,8 +212,9 @@ def test_groups_that_a_process_cannot_be_born_into_are_done_without(
     until(lambda: is_tidy(groups, job_id))
 
 
+@alone
 def test_groups_that_another_agent_removed_as_empty_are_made_again(
-    groups: JobGroups, job_id: str, monkeypatch
+    groups: JobGroups, job_id: str
 ) -> None:
     """It sees a group without members in the moment before ours is born."""
     create = JobCgroup.create
@@ -180,7 +224,7 @@ def test_groups_that_another_agent_removed_as_empty_are_made_again(
         remove_empty(PLACES)
         return made
 
-    monkeypatch.setattr(JobCgroup, "create", created)
+    pytest.MonkeyPatch().setattr(JobCgroup, "create", created)
     reading, writing = os.pipe()
     pid = groups.fork(job_id, "shell")
     if pid == 0:
@@ -194,8 +238,9 @@ def test_groups_that_another_agent_removed_as_empty_are_made_again(
     os.close(writing)
 
 
-def test_place_that_is_gone_costs_no_job(tmp_path, job_id: str) -> None:
-    groups = JobGroups([Place(str(tmp_path / "gone"), True, frozenset())])
+@alone
+def test_place_that_is_gone_costs_no_job(groups: JobGroups, job_id: str) -> None:
+    groups = JobGroups([Place("/proc/gone", True, frozenset())])
     pid = groups.fork(job_id, "shell")
     if pid == 0:
         live(lambda: None)
@@ -212,6 +257,7 @@ def leave_a_daemon(writing: int) -> None:
 
 
 @needs_v2
+@alone
 def test_what_a_killed_job_leaves_is_killed(groups: JobGroups, job_id: str) -> None:
     reading, writing = os.pipe()
     pid = groups.fork(job_id, "shell")
@@ -225,6 +271,7 @@ def test_what_a_killed_job_leaves_is_killed(groups: JobGroups, job_id: str) -> N
     until(lambda: is_tidy(groups, job_id))
 
 
+@alone
 def test_what_an_ended_job_leaves_on_purpose_stays_and_so_does_the_group(
     groups: JobGroups, job_id: str
 ) -> None:
@@ -257,8 +304,9 @@ def is_zombie(pid: int) -> bool:
 @pytest.mark.skipif(
     not any("memory" in place.controllers for place in PLACES), reason="no memory controller here"
 )
-def test_job_that_uses_its_memory_up_is_told(groups: JobGroups, job_id: str, monkeypatch) -> None:
-    monkeypatch.setattr("workers.job_groups.SMALL_BYTES", 96 << 20)
+@alone
+def test_job_that_uses_its_memory_up_is_told(groups: JobGroups, job_id: str) -> None:
+    pytest.MonkeyPatch().setattr("workers.job_groups.SMALL_BYTES", 96 << 20)
     pid = groups.fork(job_id, "telemetry")
     if pid == 0:
         live(lambda: bytearray(b"x") * (1 << 30))

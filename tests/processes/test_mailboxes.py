@@ -21,7 +21,7 @@ from workers.errors import MailboxError, MailboxFullError, PeerError
 from workers.loop import Loop
 from workers.queues import MAX_PENDING_BYTES, Mailbox
 
-DEADLINE_S = 50.0
+DEADLINE_S = 120.0
 
 
 class End:

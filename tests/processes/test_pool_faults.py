@@ -216,7 +216,7 @@ def test_stopped_worker_is_killed_as_stalled_in_time(place: Endpoint, busy: bool
         place.uplink.said.clear()
     os.kill(worker.pid, signal.SIGSTOP)
     stopped_s = time.monotonic()
-    told = place.until(lambda: closed(place, "s"), 60.0)
+    told = place.until(lambda: closed(place, "s"))
     assert told.reason == "worker_stalled"
     assert time.monotonic() - stopped_s < SHORT.stall_s + 2.0
     place.until(lambda: is_gone(worker.pid) and is_gone(child))
@@ -273,7 +273,7 @@ def test_finished_worker_that_does_not_go_is_killed(place: Endpoint) -> None:
     place.until(lambda: closed(place, "s"))
     os.kill(worker.pid, signal.SIGSTOP)
     place.pool.release(worker)
-    place.until(lambda: is_gone(worker.pid), 30.0)
+    place.until(lambda: is_gone(worker.pid))
     place.until(lambda: not list(place.pool))
 
 
@@ -284,7 +284,7 @@ def test_worker_killed_before_it_exists_does_not_live(place: Endpoint) -> None:
     (worker,) = list(place.pool)
     assert worker.pid == 0
     worker.kill(Gone(reason="restart"))
-    place.until(lambda: not list(place.pool), 10.0)
+    place.until(lambda: not list(place.pool))
     assert worker.pid and is_gone(worker.pid)
 
 
@@ -318,7 +318,7 @@ def test_worker_stuck_in_the_kernel_is_detached_and_its_place_freed(
     shells = place.shells(limit=1)
     worker = open_shell(place, shells, "s")
     freeze(freezer, worker.pid)
-    told = place.until(lambda: closed(place, "s"), 90.0)
+    told = place.until(lambda: closed(place, "s"))
     assert told.reason == "stalled_io"
     assert not is_gone(worker.pid)
     place.until(lambda: not list(place.pool))
@@ -335,7 +335,7 @@ def test_closing_a_worker_stuck_in_the_kernel_frees_its_place(
     worker = open_shell(place, shells, "s")
     freeze(freezer, worker.pid)
     shells.on_close(ShellClose(session="s"))
-    told = place.until(lambda: closed(place, "s"), 60.0)
+    told = place.until(lambda: closed(place, "s"))
     assert told.reason in ("closed", "stalled_io")
     open_shell(place, shells, "new")
     place.until(lambda: len(list(place.pool)) == 1)

@@ -97,8 +97,8 @@ def test_agent_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
                 time.sleep(max(0.0, until - time.monotonic()))
                 agent.kill()
                 agent.start()
-            hub.wait_for("stats", since=hub.record.mark(), timeout=20)
-            agent.until(lambda: console.results().keys() >= console.jobs.keys(), 30)
+            hub.wait_for("stats", since=hub.record.mark())
+            agent.until(lambda: console.results().keys() >= console.jobs.keys())
             assert {row["id"]: row["pid"] for row in agent.workers("shell")} == workers
             for session in (slow, fast):
                 assert console.close(session)["reason"] == "closed"
@@ -155,7 +155,7 @@ def test_agent_after_a_reboot_reports_each_job_once_as_lost(tmp_path: Path) -> N
             agent.start()
             connection = hub.wait_for_connection(since=mark)
             assert connection.auth["bootId"] == fresh.read_text().strip()
-            hub.wait_for("stats", since=mark, timeout=20)
+            hub.wait_for("stats", since=mark)
             agent.until(lambda: not agent.ask("status")["outbox"]["count"])
             assert agent.workers("shell") == agent.workers("admin") == []
             agent.kill()
@@ -200,7 +200,7 @@ def test_agent_restarted_in_order_keeps_an_open_shell_and_a_running_command(
             (tmp_path / "go").touch()
             console.type(session, "[ $kept = $$ ] && echo sa''me\n")
             hub.wait_for_output(session, "same\r\n")
-            (result,) = [hub.wait_for("admin_result", token=job, timeout=20).payload]
+            (result,) = [hub.wait_for("admin_result", token=job).payload]
             assert result["result"]["stdout"] == f"done {job}\n"
             assert console.runs() == [job]
             assert console.transcript(session).gaps == []
@@ -231,9 +231,9 @@ def test_jobs_of_an_agent_that_never_comes_back_end_with_their_lease(tmp_path: P
         agent.until(lambda: not vitals.marked(mark))
         # Nothing that was finished is lost, though nobody was there to hear it.
         agent.start()
-        payload = hub.wait_for("admin_result", token=job, timeout=20).payload
+        payload = hub.wait_for("admin_result", token=job).payload
         assert payload["result"]["stdout"] == f"done {job}\n"
-        closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
+        closed = hub.wait_for("shell_closed", session=session).payload
         assert closed["reason"] == "lease_expired"
         console.stop()
 
@@ -258,11 +258,11 @@ def test_machine_that_slept_reconnects_once_and_ends_no_job(tmp_path: Path) -> N
             time.sleep(1.0)  # the length of the sleep
             for pid in sleepers:
                 os.kill(pid, signal.SIGCONT)
-            hub.wait_for_connection(since=mark, timeout=40)
-            told = hub.wait_for("admin_result", token=job, timeout=20).payload
+            hub.wait_for_connection(since=mark)
+            told = hub.wait_for("admin_result", token=job).payload
             assert told["result"]["stdout"] == f"done {job}\n"
             console.type(session, "echo aw''ake\n")
-            hub.wait_for_output(session, "awake\r\n", timeout=20)
+            hub.wait_for_output(session, "awake\r\n")
             after = {row["id"]: row["pid"] for row in agent.workers()}
             assert after.items() <= before.items()
             assert len(hub.connections) == 2

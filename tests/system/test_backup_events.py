@@ -76,7 +76,7 @@ def setting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting]
     require("rsync")
     hub = NodeHub() if request.param == "node" else ScriptedHub(OURS)
     with hub, running_agent(hub.url) as agent:
-        hub.wait_for("stats", timeout=30)
+        hub.wait_for("stats")
         yield Setting(hub, agent, a_tree(tmp_path / "src"), tmp_path / "dest")
 
 
@@ -85,7 +85,7 @@ def ours(tmp_path: Path) -> Iterator[Setting]:
     require("rsync")
     config = {"backup": {"layout": "snapshot"}}
     with ScriptedHub(OURS) as hub, running_agent(hub.url, config=config) as agent:
-        hub.wait_for("stats", timeout=30)
+        hub.wait_for("stats")
         yield Setting(hub, agent, a_tree(tmp_path / "src"), tmp_path / "dest")
 
 
@@ -387,7 +387,7 @@ def test_scheduled_backup_runs_while_the_hub_is_away_and_is_told_when_it_is_back
     require("rsync")
     source, dest = a_tree(tmp_path / "src"), tmp_path / "dest"
     with ScriptedHub(OURS) as hub, running_agent(hub.url) as agent:
-        hub.wait_for("stats", timeout=30)
+        hub.wait_for("stats")
         place = Setting(hub, agent, source, dest)
         place.plan("p1")
         hub.stop()
@@ -407,7 +407,7 @@ def slow(tmp_path: Path) -> Iterator[Setting]:
     config = {"backup": {"limitKibPerSec": 600}, "statsIntervalSec": 1}
     options = HubOptions(features=OURS.features, finals_file=tmp_path / "finals")
     with ScriptedHub(options) as hub, running_agent(hub.url, config=config) as agent:
-        hub.wait_for("stats", timeout=30)
+        hub.wait_for("stats")
         source = a_tree(tmp_path / "src", big=3_000_000)
         (source / "sub" / "big2").write_bytes(os.urandom(3_000_000))
         yield Setting(hub, agent, source, tmp_path / "dest")

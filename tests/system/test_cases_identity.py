@@ -49,8 +49,8 @@ def test_revoked_agent_ends_its_jobs_and_tries_every_ten_minutes(tmp_path: Path)
             hub.set(refuse=None)
             agent.terminate()
             agent.start()
-            closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
+            closed = hub.wait_for("shell_closed", session=session).payload
             assert closed["reason"] == "operator_lost"
-            result = hub.wait_for("admin_result", token=job, timeout=20).payload["result"]
+            result = hub.wait_for("admin_result", token=job).payload["result"]
             assert result["error"] == "operator_lost"
             console.stop()

@@ -49,16 +49,16 @@ def test_flooded_link_whose_server_stands_still_is_left_and_found_again(
         agent.until((tmp_path / "begun").exists)
         hub.suspend()
         begun = time.monotonic()
-        status = agent.until(lambda: _when_down(agent.ask("status")["link"]), 40)
+        status = agent.until(lambda: _when_down(agent.ask("status")["link"]))
         assert status["last_refusal"]["reason"] == "dead"
         assert time.monotonic() - begun < 20
         agent.until((tmp_path / "done").exists)
         assert vitals.memory(agent.pid) - before < 16 * MIB
         mark = hub.record.mark()
         hub.resume()
-        hub.wait_for_connection(since=mark, timeout=40)
+        hub.wait_for_connection(since=mark)
         hub.wait_for_disconnect(first)
-        result = hub.wait_for("admin_result", token=job, since=mark, timeout=40).payload
+        result = hub.wait_for("admin_result", token=job, since=mark).payload
         assert result["result"]["stdout"] == "kept\n"
         said = hub.tally().get(f"shell_output {quiet}", {"bytes": 0})["bytes"]
         console.type(quiet, "echo st''ill\n")
@@ -87,7 +87,7 @@ def test_partition_without_a_reset_is_noticed_on_both_sides_and_loses_no_result(
                 agent.until(lambda: len(console.runs()) == len(jobs))
                 mark = hub.record.mark()
                 network.swallow(True)
-                status = agent.until(lambda: _when_down(agent.ask("status")["link"]), 40)
+                status = agent.until(lambda: _when_down(agent.ask("status")["link"]))
                 # Whichever silence is noticed first: of the contract, or of the engine below it.
                 assert status["last_refusal"]["reason"] in ("dead", "timeout")
                 hub.wait_for_disconnect(first, 20)
@@ -95,9 +95,9 @@ def test_partition_without_a_reset_is_noticed_on_both_sides_and_loses_no_result(
                 assert hub.events("admin_result", since=mark) == []
                 network.swallow(False)
                 back = time.time()
-                hub.wait_for_connection(since=mark, timeout=60)
+                hub.wait_for_connection(since=mark)
                 for job in jobs:
-                    hub.wait_for("admin_result", token=job, timeout=20)
+                    hub.wait_for("admin_result", token=job)
                 agent.until(lambda: not agent.ask("status")["outbox"]["count"])
                 told = [event.payload["token"] for event in hub.events("admin_result")]
                 # The console asks again for what it had not heard of: the same answer again.

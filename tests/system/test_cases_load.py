@@ -58,13 +58,13 @@ def test_storm_of_starts_is_held_at_the_limit_and_each_refusal_told_once(soak: b
         # Those that are open, and no other, answer; all others were refused.
         live = agent.until(lambda: [row["job"] for row in agent.workers("shell")])
         assert len(live) == PLACES
-        agent.until(lambda: len(hub.events("shell_closed")) >= starts - PLACES, 60)
+        agent.until(lambda: len(hub.events("shell_closed")) >= starts - PLACES)
         for session in live:
             hub.emit("shell_input", {"session": session, "data": "echo he''re\n"})
-            hub.wait_for_output(session, "here\r\n", timeout=20)
+            hub.wait_for_output(session, "here\r\n")
             hub.emit("shell_close", {"session": session})
         for session in live:
-            closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
+            closed = hub.wait_for("shell_closed", session=session).payload
             assert closed["reason"] == "closed"
         told = Counter(event.payload["session"] for event in hub.events("shell_closed"))
         assert told == dict.fromkeys(sessions, 1)
@@ -104,7 +104,7 @@ def test_many_tiny_inputs_arrive_whole_and_in_order(soak: bool) -> None:
         hub.wait_for_output(session, "go\n")
         for piece in pieces:
             console.type(session, piece)
-        hub.wait_for_output(session, hashlib.sha256(typed).hexdigest(), timeout=60)
+        hub.wait_for_output(session, hashlib.sha256(typed).hexdigest())
         assert console.close(session)["reason"] == "closed"
         assert len(hub.connections) == 1
 
@@ -116,11 +116,11 @@ def test_input_of_ten_megabytes_ends_its_session_alone() -> None:
         first, session, other = console.shell(), console.shell(), console.shell()
         # The first one takes what an agent gave back at its start; the second must add nothing.
         console.type(first, "x" * 10_000_000)
-        closed = hub.wait_for("shell_closed", session=first, timeout=20).payload
+        closed = hub.wait_for("shell_closed", session=first).payload
         assert closed["reason"] == "too_large"
         before = vitals.memory(agent.pid)
         console.type(session, "x" * 10_000_000)
-        closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
+        closed = hub.wait_for("shell_closed", session=session).payload
         assert closed["reason"] == "too_large"
         console.type(other, "echo st''ill\n")
         hub.wait_for_output(other, "still\r\n")
@@ -205,9 +205,9 @@ def test_core_that_stands_still_is_told_and_pings_are_answered_meanwhile(
                 answered.wait(0.02)
             assert len(pongs) >= 5
             assert not hub.events("admin_result", since=mark)
-            hub.wait_for("admin_result", token=job, since=mark, timeout=20)
-            hub.wait_for("keys_sync_result", user="somebody", since=mark, timeout=20)
-            hub.wait_for("backup_error", planId="p", since=mark, timeout=20)
+            hub.wait_for("admin_result", token=job, since=mark)
+            hub.wait_for("keys_sync_result", user="somebody", since=mark)
+            hub.wait_for("backup_error", planId="p", since=mark)
             hub.wait_for_output(session, "late\r\n")
             assert len(hub.connections) == 1
             (alarm,) = agent.until(

@@ -32,7 +32,7 @@ class Guarded:
     def ask(self, **cmd: Any) -> dict[str, Any]:
         token = f"bypass-{next(TOKENS)}"
         self.hub.emit("admin_run", {"token": token, "cmd": cmd})
-        payload = self.hub.wait_for("admin_result", token=token, timeout=20).payload
+        payload = self.hub.wait_for("admin_result", token=token).payload
         assert isinstance(payload, dict)
         result: dict[str, Any] = payload["result"]
         return result
@@ -144,10 +144,10 @@ def test_what_the_machine_does_not_allow_is_refused_in_each_familys_words(
     hub = guarded.hub
     outside = {"sourceDirs": [str(guarded.canary.parent)], "destRoot": str(guarded.canary)}
     hub.emit("backup_plan", {"planId": "outside", **outside})
-    refused = hub.wait_for("backup_error", planId="outside", timeout=20).payload
+    refused = hub.wait_for("backup_error", planId="outside").payload
     assert refused["error"] == "policy_denied"
     hub.emit("shell_start", {"session": "s"})
-    assert hub.wait_for("shell_closed", session="s", timeout=20).payload["reason"] == "disabled"
+    assert hub.wait_for("shell_closed", session="s").payload["reason"] == "disabled"
 
 
 def test_keys_are_not_synchronised_on_a_machine_that_only_reports() -> None:
@@ -158,7 +158,7 @@ def test_keys_are_not_synchronised_on_a_machine_that_only_reports() -> None:
             agent.start()
             hub.wait_for_connection()
             hub.emit("sync_keys", {"user": "somebody"})
-            keys = hub.wait_for("keys_sync_result", user="somebody", timeout=20).payload
+            keys = hub.wait_for("keys_sync_result", user="somebody").payload
             assert (keys["ok"], keys["error"]) == (False, "policy_denied")
         finally:
             agent.close()

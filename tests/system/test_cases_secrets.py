@@ -108,7 +108,7 @@ def test_secrets_are_nowhere_but_where_they_belong(tmp_path: Path, soak: bool) -
         for _ in range(rounds):
             mark = hub.record.mark()
             busy_round(console, session)
-            hub.wait_for("keys_sync_result", since=mark, timeout=20)
+            hub.wait_for("keys_sync_result", since=mark)
         # Agent, zygote, telemetry, two jobs and what they run.
         assert search_processes(agent) >= 7
         hub.set(refuse={"message": "auth_failed"})
@@ -177,9 +177,9 @@ def test_everything_an_endpoint_makes_is_for_its_account_alone(tmp_path: Path) -
             (tmp_path / "source").mkdir()
             places = {"sourceDirs": [str(tmp_path / "source")], "destRoot": str(tmp_path / "copy")}
             hub.emit("backup_plan", {"planId": "p", **places})
-            hub.wait_for("backup_plan", planId="p", timeout=20)
+            hub.wait_for("backup_plan", planId="p")
             hub.emit("backup_start", {"planId": "p", **places})
-            hub.wait_for("backup_complete", planId="p", timeout=20)
+            hub.wait_for("backup_complete", planId="p")
             assert agent.command("pause", "a test").returncode == 0
             wrong = {}
             for name in ("state", "run", "log"):

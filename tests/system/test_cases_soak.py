@@ -39,13 +39,13 @@ def work_a_while(console: Console) -> None:
     for session in sessions:
         # Each look from the round's own beginning: the record of days is long.
         hub.record.wait("event", _Said(session, "done\r\n"), 40, mark)
-    result = hub.wait_for("admin_result", token=job, since=mark, timeout=40).payload["result"]
+    result = hub.wait_for("admin_result", token=job, since=mark).payload["result"]
     assert result["stdout"] == "fine\n"
-    hub.wait_for("dir_list_response", requestId=job, since=mark, timeout=40)
+    hub.wait_for("dir_list_response", requestId=job, since=mark)
     for session in sessions:
         hub.emit("shell_close", {"session": session})
     for session in sessions:
-        closed = hub.wait_for("shell_closed", session=session, since=mark, timeout=40).payload
+        closed = hub.wait_for("shell_closed", session=session, since=mark).payload
         assert closed["reason"] == "closed"
 
 
@@ -89,7 +89,7 @@ def test_endpoint_is_as_small_after_days_of_work_as_at_its_beginning(soak: bool)
                 mark = hub.record.mark()
                 hub.drop(("abort", "close", "namespace")[number % 3])
                 hub.record.wait("hello", lambda _: True, 40, mark)
-                agent.until(lambda: settled(agent), 40)
+                agent.until(lambda: settled(agent))
                 if number == warm - 1:
                     threads = vitals.threads(agent.pid)
                 if number >= warm:

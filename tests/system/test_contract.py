@@ -100,7 +100,7 @@ def test_shell_carries_input_verbatim_and_in_order(peers: Peers) -> None:
     for line in lines:
         peers.type(session, line)
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    peers.hub.wait_for_output(session, digest, timeout=30)
+    peers.hub.wait_for_output(session, digest)
     peers.hub.emit("shell_close", {"session": session})
 
 
@@ -112,7 +112,7 @@ def test_shell_takes_a_large_paste(peers: Peers, size: int) -> None:
     peers.hub.wait_for_output(session, "go")
     peers.type(session, text)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    peers.hub.wait_for_output(session, digest, timeout=30)
+    peers.hub.wait_for_output(session, digest)
     peers.hub.emit("shell_close", {"session": session})
 
 
@@ -129,7 +129,7 @@ def test_shell_output_splits_no_character(peers: Peers) -> None:
 def test_shell_closed_follows_the_last_output_once(peers: Peers) -> None:
     session = peers.shell()
     peers.type(session, "seq 100000; exit 5\n")
-    closed = peers.hub.wait_for("shell_closed", session=session, timeout=20)
+    closed = peers.hub.wait_for("shell_closed", session=session)
     assert (closed.payload["code"], closed.payload["reason"]) == (5, "exit")
     output = peers.hub.output(session).decode()
     assert output.endswith("99999\r\n100000\r\n") or "\r\n100000\r\n" in output
@@ -368,7 +368,7 @@ def test_events_with_reserved_names_do_not_end_the_link(peers: Peers, name: str)
 def test_oversized_shell_input_ends_its_session_alone(peers: Peers) -> None:
     session, other = peers.shell(), peers.shell()
     peers.type(session, "x" * 1_200_000)
-    closed = peers.hub.wait_for("shell_closed", session=session, timeout=15).payload
+    closed = peers.hub.wait_for("shell_closed", session=session).payload
     assert closed["reason"] == "too_large"
     peers.type(other, "echo alive $((40+2))\n")
     peers.hub.wait_for_output(other, "alive 42")

@@ -55,7 +55,7 @@ def state_of(pid: int) -> str:
 
 
 def next_stats(hub: ScriptedHub) -> None:
-    hub.wait_for("stats", since=hub.record.mark(), timeout=20)
+    hub.wait_for("stats", since=hub.record.mark())
 
 
 def test_full_disk_refuses_new_jobs_and_keeps_link_and_results(tmp_path: Path) -> None:
@@ -75,16 +75,16 @@ def test_full_disk_refuses_new_jobs_and_keeps_link_and_results(tmp_path: Path) -
             sandbox.fill(ballast)
             mark = hub.record.mark()
             refused = console.ask(f"sh -c 'echo never >> {tmp_path}/ran'")
-            outcome = hub.wait_for("admin_result", token=refused, timeout=20).payload["result"]
+            outcome = hub.wait_for("admin_result", token=refused).payload["result"]
             assert outcome["error"] == "disk_full" and outcome["summary"]["code"] in (125, 126)
-            closed = hub.wait_for("shell_closed", session=console.open(), timeout=20).payload
+            closed = hub.wait_for("shell_closed", session=console.open()).payload
             assert (closed["reason"], closed["detail"]) == ("busy", "disk_full")
             # What ran before ends well and is told, stored or not.
-            told = hub.wait_for("admin_result", token=running, timeout=20).payload
+            told = hub.wait_for("admin_result", token=running).payload
             assert told["result"]["stdout"] == f"done {running}\n"
             console.type(session, "echo st''ill\n")
             hub.wait_for_output(session, "still\r\n")
-            hub.wait_for("stats", since=mark, timeout=20)
+            hub.wait_for("stats", since=mark)
             assert is_one_link(hub)
 
             # Even an agent that dies and starts on the full disk has what was stored.
@@ -93,7 +93,7 @@ def test_full_disk_refuses_new_jobs_and_keeps_link_and_results(tmp_path: Path) -
             agent.start()
             hub.wait_for_connection(since=mark)
             for job in kept:
-                hub.wait_for("admin_result", since=mark, token=job, timeout=20)
+                hub.wait_for("admin_result", since=mark, token=job)
             ballast.unlink()
             hub.set(ack="now")
             hub.release()
@@ -115,14 +115,14 @@ def test_agent_that_starts_on_a_full_disk_has_its_link_and_recovers(is_new: bool
             console = Console(hub)
             if not is_new:
                 agent.start()
-                hub.wait_for("stats", timeout=20)
+                hub.wait_for("stats")
                 console.run("true")
                 agent.terminate()
             sandbox.fill(ballast)
             mark = hub.record.mark()
             agent.start()
-            hub.wait_for("stats", since=mark, timeout=20)
-            refused = hub.wait_for("admin_result", token=console.ask("true"), timeout=20).payload
+            hub.wait_for("stats", since=mark)
+            refused = hub.wait_for("admin_result", token=console.ask("true")).payload
             assert refused["result"]["error"] == "disk_full"
             assert "disk_full" in agent.ask("status")["degraded"]
             ballast.unlink()
@@ -135,7 +135,7 @@ def test_shell_without_terminals_is_refused_and_commands_go_on() -> None:
     with linked(sandbox.without_terminals()) as (hub, _agent, console):
         for _ in range(3):
             session = console.open()
-            closed = hub.wait_for("shell_closed", session=session, timeout=20).payload
+            closed = hub.wait_for("shell_closed", session=session).payload
             assert closed["reason"] == "pty unavailable"
             assert closed["detail"]
         assert console.run("echo fine")["result"]["stdout"] == "fine\n"
@@ -152,7 +152,7 @@ def test_64_descriptors_refuse_sessions_and_keep_the_link() -> None:
             opened = {s for s in sessions if b"open" in hub.output(s)}
             return closed | opened == set(sessions)
 
-        agent.until(settled, 60)
+        agent.until(settled)
         refused = [e.payload for e in hub.events("shell_closed")]
         assert 0 < len(refused) < 60
         for payload in refused:
@@ -173,7 +173,7 @@ def test_64_descriptors_refuse_sessions_and_keep_the_link() -> None:
         # There is room for another link, too.
         mark = hub.record.mark()
         hub.drop("abort")
-        hub.wait_for_connection(since=mark, timeout=40)
+        hub.wait_for_connection(since=mark)
         hub.record.wait("hello", lambda _: True, 20, mark)
         assert agent.process is not None and agent.process.poll() is None
         left = [s for s in sessions if s not in {payload["session"] for payload in refused}]
@@ -206,9 +206,9 @@ def test_wall_clock_steps_of_a_day_move_no_timer(tmp_path: Path) -> None:
             assert outcome["summary"]["code"] == 124
             assert 0.9 < time.monotonic() - start < 10
             assert 900 < outcome["summary"]["durationMs"] < 10_000
-            hub.wait_for("stats", since=mark, timeout=20)
-            hub.wait_for("pong", since=mark, timeout=20)
-        told = hub.wait_for("admin_result", token=long, timeout=20).payload
+            hub.wait_for("stats", since=mark)
+            hub.wait_for("pong", since=mark)
+        told = hub.wait_for("admin_result", token=long).payload
         assert 2_900 < told["result"]["summary"]["durationMs"] < 15_000
         left = {name: pid for name, pid in before.items() if not name.startswith("admin-")}
         agent.until(lambda: {row["id"]: row["pid"] for row in agent.workers()} == left)
@@ -230,10 +230,10 @@ def test_wrong_clock_is_refused_told_and_cured_by_the_right_time(tmp_path: Path)
         assert link["last_refusal"]["reason"] == "auth_expired"
         assert re.search(r"clock off by -86[34]\d\d s", link["last_refusal"]["detail"])
         world.step_clock(0)
-        hub.wait_for_connection(since=mark, timeout=60)
+        hub.wait_for_connection(since=mark)
         hub.record.wait("hello", lambda _: True, 20, mark)
         console.type(session, "echo st''ill\n")
-        hub.wait_for_output(session, "still\r\n", timeout=20)
+        hub.wait_for_output(session, "still\r\n")
 
 
 def test_wrong_clock_is_corrected_by_a_server_that_tls_vouches_for(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_wrong_clock_is_corrected_by_a_server_that_tls_vouches_for(tmp_path: Pat
         world.step_clock(-1800)
         mark = hub.record.mark()
         hub.drop("close")
-        hub.wait_for_connection(since=mark, timeout=60)
+        hub.wait_for_connection(since=mark)
         agent.until(lambda: 1_700 < abs(agent.ask("status")["link"]["clock_off_s"]) < 1_900)
         assert "the system's clock is wrong" in agent.log_tail()
 
@@ -262,7 +262,7 @@ def test_command_stuck_in_the_kernel_is_given_up_and_its_place_is_free(tmp_path:
         stuck = int((tmp_path / "pid").read_text())
         ice.freeze(stuck)
         agent.until(lambda: state_of(stuck) == "D")
-        outcome = hub.wait_for("admin_result", token=job, timeout=60).payload["result"]
+        outcome = hub.wait_for("admin_result", token=job).payload["result"]
         assert (outcome["summary"]["code"], outcome["error"]) == (124, "timeout")
         assert "kernel" in outcome["stderr"]
         assert state_of(stuck) == "D"
@@ -312,12 +312,12 @@ def test_name_service_that_hangs_hangs_one_job_at_a_time_and_never_the_agent(
         assert time.monotonic() - start < 5
         console.type(lives, "echo fi''ne\n")
         hub.wait_for_output(lives, "fine\r\n")
-        closed = hub.wait_for("shell_closed", session=session, timeout=60).payload
+        closed = hub.wait_for("shell_closed", session=session).payload
         assert (closed["reason"], closed["signal"]) == ("worker_stalled", signal.SIGKILL)
         print(f"\na hung account lookup was ended after {time.monotonic() - start:.0f} s")
-        outcome = hub.wait_for("admin_result", token=job, timeout=60).payload["result"]
+        outcome = hub.wait_for("admin_result", token=job).payload["result"]
         assert outcome["error"] == "worker_stalled"
-        keys = hub.wait_for("keys_sync_result", user="somebody", timeout=60).payload
+        keys = hub.wait_for("keys_sync_result", user="somebody").payload
         assert (keys["ok"], keys["error"]) == (False, "timeout")
         world.hang_accounts(False)
         assert console.run("echo back")["result"]["stdout"] == "back\n"
@@ -349,9 +349,9 @@ def test_agent_as_process_1_reaps_and_ends_its_jobs_on_sigterm(tmp_path: Path) -
 
         mark = hub.record.mark()
         os.kill(init, signal.SIGTERM)
-        closed = hub.wait_for("shell_closed", since=mark, session=session, timeout=20).payload
+        closed = hub.wait_for("shell_closed", since=mark, session=session).payload
         assert closed["reason"] == "agent_stopped"
-        outcome = hub.wait_for("admin_result", since=mark, token=job, timeout=20).payload
+        outcome = hub.wait_for("admin_result", since=mark, token=job).payload
         assert outcome["result"]["error"] == "agent_stopped"
         assert agent.process is not None
         assert agent.process.wait(20) == exits.OK
@@ -369,18 +369,18 @@ def test_kill_switch_refuses_new_jobs_and_leaves_those_that_run() -> None:
         agent.until(lambda: agent.workers("admin"))
         assert agent.command("pause", "maintenance").returncode == 0
         refused = console.open()
-        closed = hub.wait_for("shell_closed", session=refused, timeout=20).payload
+        closed = hub.wait_for("shell_closed", session=refused).payload
         assert (closed["reason"], closed["detail"]) == ("busy", "locked_by_host")
         outcome = console.run("true")["result"]
         assert outcome["summary"]["code"] == 126
         assert outcome["stderr"]
         hub.emit("sync_keys", {"user": "somebody"})
-        keys = hub.wait_for("keys_sync_result", user="somebody", timeout=20).payload
+        keys = hub.wait_for("keys_sync_result", user="somebody").payload
         assert (keys["ok"], keys["added"]) == (False, 0)
         next_stats(hub)
         console.type(session, "echo st''ill\n")
         hub.wait_for_output(session, "still\r\n")
-        done = hub.wait_for("admin_result", token=running, timeout=20).payload
+        done = hub.wait_for("admin_result", token=running).payload
         assert done["result"]["stdout"] == "finished\n"
         assert agent.ask("status")["paused"]
         assert agent.command("resume").returncode == 0

@@ -115,7 +115,7 @@ def test_flood_is_byte_identical_over_a_link_that_is_dropped_in_it(pair: Pair) -
         assert job["kind"] == "shell"
         resumed = end_of(pair, session)
         pair.hub.emit("shell_resume", {"session": session, "offset": resumed})
-    pair.hub.wait_for("shell_closed", session=session, timeout=30)
+    pair.hub.wait_for("shell_closed", session=session)
     assert pair.hub.events("shell_gap", session=session) == []
     whole = joined(pair.hub.events("shell_output", session=session))
     assert whole.endswith("".join(f"{n}\n" for n in range(100_000, 160_001)).encode())
@@ -157,11 +157,11 @@ def test_output_beyond_what_is_kept_is_told_as_a_gap(pair: Pair, tmp_path: Path)
     pair.agent.until(done.exists)
     mark = pair.hub.record.mark()
     pair.hub.start()
-    pair.hub.wait_for_connection(since=mark, timeout=30)
+    pair.hub.wait_for_connection(since=mark)
     had = CREDIT_INITIAL_BYTES
     pair.hub.emit("shell_resume", {"session": session, "offset": had})
     pair.type(session, "exit\n")
-    pair.hub.wait_for("shell_closed", session=session, timeout=30)
+    pair.hub.wait_for("shell_closed", session=session)
     (gap,) = pair.hub.events("shell_gap", session=session)
     events = pair.hub.events("shell_output", since=mark, session=session)
     kept = joined(events, gap.payload["to"])
@@ -193,7 +193,7 @@ def test_shell_goes_on_where_it_was_acknowledged_when_nobody_asks(pair: Pair) ->
     pair.hub.wait_for_output(session, "before\r\n")
     pair.reconnected()
     pair.type(session, "echo af''ter; exit\n")
-    pair.hub.wait_for("shell_closed", session=session, timeout=30)
+    pair.hub.wait_for("shell_closed", session=session)
     whole = joined(pair.hub.events("shell_output", session=session))
     assert whole.count(b"before\r\n") == whole.count(b"after\r\n") == 1
 

@@ -134,7 +134,7 @@ def list_workers(pair: Pair) -> dict[str, Json]:
 def restart(pair: Pair, worker_id: str) -> Json:
     request = pair.name()
     pair.hub.emit("worker_restart", {"requestId": request, "id": worker_id})
-    result: Json = pair.hub.wait_for("worker_result", requestId=request, timeout=25).payload
+    result: Json = pair.hub.wait_for("worker_result", requestId=request).payload
     return result
 
 
@@ -287,9 +287,9 @@ def test_foreign_hello_on_a_live_session_repeats_no_output(tmp_path: Path) -> No
         session = pair.name()
         pair.hub.emit("shell_start", {"session": session})
         pair.type(session, "PS1=; stty -echo -onlcr; seq 2000000 5000000; exit\n")
-        pair.hub.wait_for("stats", timeout=30)
+        pair.hub.wait_for("stats")
         in_time = not pair.hub.events("shell_closed")
-        pair.hub.wait_for("shell_closed", timeout=60)
+        pair.hub.wait_for("shell_closed")
         told = pair.hub.tally()[f"shell_output {session}"]
     assert in_time, "the flood was over before the server said hello"
     assert told["bytes"] - 8 * 3_000_001 < 200
@@ -313,7 +313,7 @@ def test_jobs_are_told_at_connect_and_go_on_after_kill_9_of_the_agent() -> None:
         mark = pair.hub.record.mark()
         pair.agent.kill()
         pair.agent.start()
-        connection = pair.hub.wait_for_connection(since=mark, timeout=20)
+        connection = pair.hub.wait_for_connection(since=mark)
         assert listed(connection.auth) == expected
         pair.hub.emit("shell_resume", {"session": session, "offset": 0})
         pair.type(session, "echo st''ill\n")
@@ -331,7 +331,7 @@ def test_result_of_a_job_is_kept_across_a_restart_of_the_agent(tmp_path: Path) -
         mark = pair.hub.record.mark()
         pair.agent.kill()
         pair.agent.start()
-        pair.hub.wait_for("stats", since=mark, timeout=20)
+        pair.hub.wait_for("stats", since=mark)
         pair.begin(command, job)
         again = pair.hub.wait_for("admin_result", jobId=job, since=mark).payload
         assert again["result"] == first["result"]
@@ -364,7 +364,7 @@ def test_shell_without_a_link_ends_after_its_time(agent_too: bool) -> None:
         pair.agent.until(is_over)
         mark = pair.hub.record.mark()
         pair.hub.start()
-        pair.hub.wait_for_connection(since=mark, timeout=40)
+        pair.hub.wait_for_connection(since=mark)
         pair.hub.emit("shell_resume", {"session": session, "offset": 0})
         closed = pair.hub.wait_for("shell_closed", session=session).payload
         # Counted by the agent; by the worker alone, where the next agent took longer to come.

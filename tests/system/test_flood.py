@@ -24,7 +24,7 @@ CONFIG = {
 }
 GRANT_BYTES_PER_S = 10_000
 # The 1 s for Ctrl-C; a deadline detects *never*.
-DEADLINE_S = 10.0
+DEADLINE_S = 120.0
 
 
 def running(pid: int, name: str) -> bool:

@@ -35,7 +35,7 @@ NAMES = itertools.count(1)
 def drain(agent: AgentProcess) -> None:
     """Wait until the outbox is empty: a connection that ends within 2 s of finals makes it slow,
     and one final that is alone on five such is put aside, as it should be."""
-    agent.until(lambda: not agent.ask("status")["outbox"]["count"], 60)
+    agent.until(lambda: not agent.ask("status")["outbox"]["count"])
 
 
 def die_at_a_final(hub: ScriptedHub, console: Console) -> list[str]:
@@ -56,7 +56,7 @@ def die_while_acknowledging(hub: ScriptedHub, console: Console) -> list[str]:
     sessions = [console.open(first="exit 3\n") for _ in range(2)]
     for _ in range(3):
         console.job(RNG.uniform(0.0, 0.1))
-    hub.wait_for("admin_result", since=mark, timeout=20)
+    hub.wait_for("admin_result", since=mark)
     time.sleep(RNG.uniform(0.0, 0.15))
     hub.kill()
     return sessions
@@ -79,9 +79,9 @@ def test_hub_killed_before_its_acknowledgement_loses_and_doubles_no_final(
                 sessions += die(hub, console)
                 mark = hub.record.mark()
                 hub.start()
-                hub.wait_for_connection(since=mark, timeout=40)
+                hub.wait_for_connection(since=mark)
                 drain(agent)
-            agent.until(lambda: console.results().keys() >= console.jobs.keys(), 40)
+            agent.until(lambda: console.results().keys() >= console.jobs.keys())
             drain(agent)
             console.stop()
             assert agent.process is not None and agent.process.poll() is None
@@ -130,21 +130,21 @@ def test_foreign_hub_killed_at_random_loses_no_final(tmp_path: Path, soak: bool)
                     script = f"sh -c 'echo {tokens[-1]} >> {tmp_path}/ran; sleep {pause:.3f}'"
                     hub.emit("admin_run", {"token": tokens[-1], "cmd": {"command": script}})
                 with contextlib.suppress(NotSeenError):
-                    hub.wait_for("admin_result", since=mark, timeout=20)
+                    hub.wait_for("admin_result", since=mark)
                 # The first lives long enough for every confirmation, on a slow machine too.
                 time.sleep(confirmed_s + 0.3 if number == 0 else RNG.uniform(0.0, 4 * period_s))
                 died[sid] = time.monotonic()
                 hub.kill()
                 mark = hub.record.mark()
                 hub.start()
-                sid = hub.wait_for_connection(since=mark, timeout=40).sid
+                sid = hub.wait_for_connection(since=mark).sid
                 drain(agent)
             ran = Counter((tmp_path / "ran").read_text().split())
 
             def delivered() -> set[str]:
                 return {event.payload["token"] for event in hub.events("admin_result")}
 
-            agent.until(lambda: delivered() >= ran.keys(), 40)
+            agent.until(lambda: delivered() >= ran.keys())
             drain(agent)
     finally:
         hub.stop()
@@ -182,11 +182,11 @@ def test_link_flaps_leave_streams_whole(tmp_path: Path, soak: bool) -> None:
             for number in range(flaps):
                 mark = hub.record.mark()
                 hub.drop(("close", "abort", "namespace")[number % 3])
-                hub.wait_for_connection(since=mark, timeout=40)
-                hub.wait_for("admin_output", since=mark, jobId=job, timeout=40)
+                hub.wait_for_connection(since=mark)
+                hub.wait_for("admin_output", since=mark, jobId=job)
                 time.sleep(RNG.uniform(0.0, 0.2))
             flag.touch()
-            result = hub.wait_for("admin_result", token=job, timeout=20).payload["result"]
+            result = hub.wait_for("admin_result", token=job).payload["result"]
             assert console.close(session)["reason"] == "closed"
             transcript = console.transcript(session)
         assert agent.process is not None and agent.process.poll() is None
@@ -224,10 +224,10 @@ def test_hub_that_stands_still_is_left_and_found_again(tmp_path: Path) -> None:
             assert status["last_refusal"]["reason"] == "dead", status
             agent.until(lambda: agent.ask("status")["outbox"]["count"] == 1)
             hub.resume()
-            second = hub.wait_for_connection(since=mark, timeout=60).sid
+            second = hub.wait_for_connection(since=mark).sid
             assert second != first
             hub.wait_for_disconnect(first)
-            result = hub.wait_for("admin_result", token=job, timeout=20).payload
+            result = hub.wait_for("admin_result", token=job).payload
             assert result["result"]["stdout"] == f"done {job}\n"
             agent.until(lambda: not agent.ask("status")["outbox"]["count"])
             assert console.close(session)["reason"] == "closed"
@@ -253,12 +253,12 @@ def test_foreign_hub_that_never_says_hello_is_served_in_full(tmp_path: Path) -> 
             agent.until(lambda: agent.ask("status")["outbox"]["count"] == 1)
             mark = hub.record.mark()
             hub.start()
-            at = hub.wait_for_connection(since=mark, timeout=40).at
+            at = hub.wait_for_connection(since=mark).at
             console = Console(hub)
             console.shell()
             hub.emit("admin_run", {"token": "now", "cmd": {"command": "echo now"}})
-            now = hub.wait_for("admin_result", token="now", timeout=20)
-            late = hub.wait_for("admin_result", token="while-away", timeout=20)
+            now = hub.wait_for("admin_result", token="now")
+            late = hub.wait_for("admin_result", token="while-away")
             assert now.payload["result"]["stdout"] == "now\n"
             assert late.payload["result"]["stdout"] == "kept\n"
             assert 4.5 < late.at - at < 15.0

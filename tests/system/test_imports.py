@@ -35,7 +35,7 @@ def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
 
 def work(hub: Hub, agent: AgentProcess) -> None:
     """Have one job of each family done."""
-    hub.wait_for("stats", timeout=20)
+    hub.wait_for("stats")
     hub.emit("shell_start", {"session": "s"})
     hub.emit("shell_input", {"session": "s", "data": "echo he''llo\n"})
     hub.wait_for_output("s", "hello\r\n")

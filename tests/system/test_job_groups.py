@@ -115,7 +115,7 @@ def test_fork_bomb_is_bounded_and_ends_with_its_shell(pair: Pair) -> None:
     pair.hub.wait_for_output(other, "still\r\n")
     for name in (session, other):
         pair.hub.emit("shell_close", {"session": name})
-        pair.hub.wait_for("shell_closed", session=name, timeout=20)
+        pair.hub.wait_for("shell_closed", session=name)
     pair.agent.until(lambda: is_removed(job_id))
 
 
@@ -132,7 +132,7 @@ def test_shell_that_uses_its_memory_up_is_closed_as_oom(pair: Pair) -> None:
     session = pair.shell()
     allow_memory(place, job_id_of(pair, session), 96 << 20)
     pair.type(session, f'exec python3 -c "{EAT}"\n')
-    closed = pair.hub.wait_for("shell_closed", session=session, timeout=20).payload
+    closed = pair.hub.wait_for("shell_closed", session=session).payload
     assert (closed["reason"], closed["signal"]) == ("oom", 9)
 
 

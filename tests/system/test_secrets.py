@@ -44,7 +44,7 @@ def mixed_work(pair: Pair) -> None:
         for command in ("env", "sh -c 'cat /proc/$PPID/environ'", "true; id", "no-such-program"):
             mark = hub.record.mark()
             hub.emit("admin_run", {"token": token, "cmd": {"command": command}})
-            hub.wait_for("admin_result", since=mark, timeout=20)
+            hub.wait_for("admin_result", since=mark)
     hub.emit("admin_run", {"token": TOKEN, "cmd": {"command": 7}})
     hub.emit("admin_run", {"token": TOKEN, "cmd": TOKEN})
     hub.emit("shell_start", {"session": 7, "reason": TOKEN, "data": KEY})
@@ -54,7 +54,7 @@ def mixed_work(pair: Pair) -> None:
     hub.emit("dir_list_request", request)
     hub.emit("log_tail_start", {"session": "tail", "lines": 200})
     hub.wait_for("log_tail_output", session="tail")
-    hub.wait_for("keys_sync_result", timeout=20)
+    hub.wait_for("keys_sync_result")
     session = pair.shell()
     pair.type(session, "env; tr '\\0' '\\n' < /proc/$PPID/environ; echo d''one\n")
     hub.wait_for_output(session, "done\r\n")
@@ -84,7 +84,7 @@ def test_secrets_are_in_no_argument_environment_log_answer_or_bundle(tmp_path: P
         agent.env["JACKLINE_ADMIN_COMMAND_TOKEN_FILE"] = str(secret_file)
         try:
             agent.start()
-            hub.wait_for("stats", timeout=20)
+            hub.wait_for("stats")
             pair = Pair(hub, agent)
             mixed_work(pair)
 

@@ -30,7 +30,7 @@ def foreign(config: Json) -> Iterator[tuple[NodeHub, AgentProcess]]:
     """A foreign server and an agent that has heard its `hello_ack`."""
     options = HubOptions(ping_every_ms=0)
     with NodeHub(options) as hub, running_agent(hub.url, {"statsIntervalSec": 600, **config}) as a:
-        hub.wait_for("stats", timeout=20)
+        hub.wait_for("stats")
         yield hub, a
 
 
@@ -38,7 +38,7 @@ def outcome(hub: NodeHub, token: str | None, **cmd: object) -> Json:
     """Run a command; return its `result`."""
     mark = hub.record.mark()
     hub.emit("admin_run", {"token": token, "cmd": {"command": "true", **cmd}})
-    result: Json = hub.wait_for("admin_result", since=mark, timeout=20).payload["result"]
+    result: Json = hub.wait_for("admin_result", since=mark).payload["result"]
     return result
 
 
@@ -200,7 +200,7 @@ def test_tail_begins_with_1_to_200_lines() -> None:
         (agent.root / "log" / "agent.log").write_text('{"msg":"old"}\n' * 500)
         try:
             agent.start()
-            hub.wait_for("stats", timeout=20)
+            hub.wait_for("stats")
             for lines, most in ((10_000, 200), (0, 1), (-5, 1), (None, 10)):
                 session = f"last {lines}"
                 ask = {"session": session, **({} if lines is None else {"lines": lines})}
@@ -220,11 +220,11 @@ def test_keys_are_written_for_the_agents_own_account_by_default(tmp_path: Path) 
         server.body = ed25519(1).encode()
         config = {"keys": {"baseUrl": server.url}}
         with running_agent(hub.url, config, prefix=prefix):
-            hub.wait_for("stats", timeout=20)
+            hub.wait_for("stats")
             for added in (1, 0):
                 mark = hub.record.mark()
                 hub.emit("sync_keys", {"user": "octocat"})
-                answer = hub.wait_for("keys_sync_result", since=mark, timeout=20).payload
+                answer = hub.wait_for("keys_sync_result", since=mark).payload
                 expected = {"ok": True, "user": "octocat", "added": added}
                 assert expected.items() <= answer.items() and "error" not in answer
         written = home / ".ssh" / "authorized_keys"
@@ -243,7 +243,7 @@ def test_policy_file_beside_the_configuration_governs() -> None:
         agent.config_file.with_name("policy.yaml").write_text("profile: reporter\n")
         try:
             agent.start()
-            hub.wait_for("stats", timeout=20)
+            hub.wait_for("stats")
             assert code(outcome(hub, "t")) == 126
             hub.emit("shell_start", {"session": "s"})
             assert hub.wait_for("shell_closed").payload["reason"] == "policy_denied"
@@ -290,7 +290,7 @@ def test_outbox_that_is_no_file_of_ours_ends_the_start_with_one_line() -> None:
 def test_proxy_of_the_environment_is_used_for_the_link() -> None:
     with AuthProxy() as proxy, NodeHub(HubOptions(ping_every_ms=0)) as hub:
         with running_agent(hub.url, env={"HTTP_PROXY": proxy.url}) as agent:
-            hub.wait_for("stats", timeout=20)
+            hub.wait_for("stats")
             assert {tunnel.target for tunnel in proxy.tunnels} == {f"127.0.0.1:{hub.port}"}
             assert proxy.url not in agent.log_tail()
 
@@ -306,7 +306,7 @@ def test_each_start_warns_of_what_may_not_be_meant() -> None:
             for _ in range(2):
                 mark = hub.record.mark()
                 agent.start("--insecure")
-                hub.wait_for("stats", since=mark, timeout=20)
+                hub.wait_for("stats", since=mark)
                 agent.terminate()
             records = [json.loads(line) for line in log.read_text().splitlines()]
             told = [each["what"] for each in records if "what" in each]

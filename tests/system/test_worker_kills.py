@@ -116,7 +116,7 @@ class Butcher:
                 for pid in vitals.marked(f"JACKLINE_JOB={worker}.")
             ]
 
-        self.agent.until(lambda: not left(), 20.0)
+        self.agent.until(lambda: not left())
 
 
 @pytest.mark.family("worker-kills")
@@ -190,7 +190,7 @@ def test_zygote_killed_or_stopped_takes_no_job_with_it(tmp_path: Path) -> None:
         os.kill(second, signal.SIGSTOP)
         all_echo("stopped")
         unlucky = console.open()
-        closed = hub.wait_for("shell_closed", session=unlucky, timeout=30).payload
+        closed = hub.wait_for("shell_closed", session=unlucky).payload
         assert (closed["reason"], closed["detail"]) == ("busy", "resources")
         sessions.append(console.shell())
         assert agent.ask("status")["zygote_pid"] not in (first, second)
@@ -198,7 +198,7 @@ def test_zygote_killed_or_stopped_takes_no_job_with_it(tmp_path: Path) -> None:
         # Nobody is left to say how an orphan of the first zygote ended; that it did is known.
         victim = agent.workers("shell")[0]
         os.kill(victim["pid"], signal.SIGKILL)
-        told = hub.wait_for("shell_closed", session=victim["job"], timeout=20).payload
+        told = hub.wait_for("shell_closed", session=victim["job"]).payload
         assert told["reason"] == "worker_died"
         sessions.remove(victim["job"])
         all_echo("after")

@@ -99,7 +99,7 @@ class Site:
             status, found = self.hub.get(f"{self.path}/{plan_id}", self.operator.token)
             return found if status == 200 and found["progress"] else None
 
-        found: dict[str, Any] = self.hub.until(look, 60)
+        found: dict[str, Any] = self.hub.until(look)
         return found
 
     def slow_down(self, kib_s: int) -> None:

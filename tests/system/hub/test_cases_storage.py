@@ -149,7 +149,7 @@ def test_a_database_that_is_away_costs_no_link_and_no_result(
         try:
             allow_all(agent)
             agent.start()
-            agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up", 60)
+            agent.until(lambda: agent.link == "up" and agent.heartbeat["state"] == "up")
             desk = Desk(hub, hub.token())
             asset_id = agent.identity["asset_id"]
             job = desk.run(asset_id, script("WAIT; echo done"), timeout_sec=600)

@@ -51,7 +51,7 @@ def agent(hub: HubProcess) -> Iterator[AgentProcess]:
 
 
 def up(agent: AgentProcess) -> None:
-    agent.until(lambda: agent.ask("status")["link"]["state"] == "up", 90)
+    agent.until(lambda: agent.ask("status")["link"]["state"] == "up")
 
 
 class Operator:
@@ -245,10 +245,10 @@ def test_a_hub_that_stands_still_gets_its_agent_back_once(
     operator = Operator(hub, tmp_path / "ledger")
     operator.submit("before")
     hub.suspend()
-    agent.until(lambda: agent.ask("status")["link"]["state"] != "up", 60)
+    agent.until(lambda: agent.ask("status")["link"]["state"] != "up")
     hub.resume()
     up(agent)
-    hub.until(lambda: hub.get(f"/api/v1/agents/{operator.asset_id}", operator.token)[1]["link"], 60)
+    hub.until(lambda: hub.get(f"/api/v1/agents/{operator.asset_id}", operator.token)[1]["link"])
     operator.submit("after")
     operator.judge(may_miss=True)
     assert operator.of(operator.jobs["after"])["state"] == "succeeded"

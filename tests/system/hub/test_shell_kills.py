@@ -118,7 +118,7 @@ def test_a_shell_that_the_hub_no_longer_knows_is_closed(site: HubSite) -> None:
         )
         assert site.agent.workers("shell")
         site.hub.start()
-    site.agent.until(lambda: not site.agent.workers("shell"), 60.0)
+    site.agent.until(lambda: not site.agent.workers("shell"))
 
 
 def test_an_operator_who_was_disabled_while_the_hub_was_away_has_no_shell_any_more(
@@ -136,7 +136,7 @@ def test_an_operator_who_was_disabled_while_the_hub_was_away_has_no_shell_any_mo
     site.hub.write(disable)
     site.hub.start()
     assert site.until_ended(session)["reason"] == "operator_lost"
-    site.agent.until(lambda: not site.agent.workers("shell"), 60.0)
+    site.agent.until(lambda: not site.agent.workers("shell"))
 
 
 def test_a_killed_agent_is_followed_by_one_that_goes_on_with_its_shells(site: HubSite) -> None:
