@@ -2,7 +2,8 @@
 
 Rules: imports nothing heavy, because `status` must answer in 150 ms; every check works on what was
 opened, not on a name; a directory that is not as we left it is refused, never repaired, because
-whoever changed it may have put something in it.
+whoever changed it may have put something in it. What a command of root's does in the directory of a
+service's account, it does as that account: `as_owner`.
 Source: docs/reference/configuration.rst "Directories"; cases J "State dir modes".
 """
 
@@ -13,7 +14,7 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,10 +167,83 @@ def owner_of(state: Path) -> int:
         return os.geteuid()
 
 
-def hand_over(fd: int, state: Path) -> None:
-    """Let a file that root has made in the state directory be the agent's; may raise OSError."""
-    if sys.platform != "win32" and os.geteuid() == 0:
-        os.fchown(fd, owner_of(state), -1)
+@contextlib.contextmanager
+def as_owner(directory: Path) -> Iterator[None]:
+    """Be the account that owns a directory, for what is done in it; only root becomes another.
+
+    So what is written belongs to who must read it, and a link that this account has laid leads no
+    further than the account may go by itself. For commands, never for a running agent: the whole
+    process is that account meanwhile, with all its threads. It may not be able to read our program:
+    what is done meanwhile imports nothing. A directory that is not there yet is ours.
+
+    Raises:
+        DirectoryError: it is another's and we are not root, or the way to it cannot be trusted.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    refuse_links(directory)
+    try:
+        found = directory.lstat()
+    except OSError:
+        yield  # it is made, or cannot be entered, as whom we are
+        return
+    if found.st_uid == os.geteuid():
+        yield
+    elif os.geteuid() != 0:
+        name = account_name(found.st_uid)
+        cure = "run it as root" if found.st_uid == 0 else f"run it as root or as {name}"
+        raise DirectoryError(f"{directory}: is owned by {_told(found.st_uid)}: {cure}")
+    else:
+        with _being(found.st_uid, _group_of(found)):
+            yield
+
+
+def refuse_links(path: Path) -> None:
+    """Where root goes by name, refuse a way over a link that somebody else has laid.
+
+    Raises:
+        DirectoryError: there is one.
+    """
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    for one in (*reversed(path.parents), path):
+        try:
+            found = one.lstat()
+            if not stat.S_ISLNK(found.st_mode):
+                continue
+            if found.st_uid != 0:
+                raise DirectoryError(
+                    f"{one}: is a link of {_told(found.st_uid)}, which root does not follow"
+                )
+            one.stat()  # a ring of links ends here
+        except OSError:
+            return  # nothing is there, and nothing below it
+        refuse_links(one.parent / os.readlink(one))
+
+
+def service_group(state: Path) -> int | None:
+    """Return the group of the account that owns the state directory, where root looks at another's.
+
+    What root writes for that account (the configuration) is to be readable by it.
+    """
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return None
+    try:
+        found = state.lstat()
+    except OSError:
+        return None
+    return None if found.st_uid == 0 else _group_of(found)
+
+
+def account_name(uid: int) -> str:
+    """Return the name of an account, or `uid N` where it has none."""
+    if sys.platform != "win32":
+        import pwd  # not on Windows
+
+        with contextlib.suppress(KeyError):
+            return pwd.getpwuid(uid).pw_name
+    return f"uid {uid}"
 
 
 @functools.cache
@@ -202,12 +276,51 @@ def _opened(path: Path) -> int:
 
 def _check(path: Path, found: os.stat_result, owner: int, *, may_be_passed: bool) -> None:
     if found.st_uid != owner:
-        raise DirectoryError(f"{path}: is owned by uid {found.st_uid}, not by uid {owner}")
+        cure = f"give it to {account_name(owner)}"
+        if sys.platform != "win32" and owner == os.geteuid():
+            cure = f"run it as {account_name(found.st_uid)}, or {cure}"
+        raise DirectoryError(
+            f"{path}: is owned by {_told(found.st_uid)}, not by {_told(owner)}: {cure}"
+        )
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o777 & ~(0o710 if may_be_passed else 0o700):
         raise DirectoryError(
             f"{path}: mode {mode:04o} lets others in; `chmod 700 {path}` after a look inside"
         )
+
+
+def _told(uid: int) -> str:
+    name = account_name(uid)
+    return name if name.startswith("uid ") else f"uid {uid} ({name})"
+
+
+def _group_of(found: os.stat_result) -> int:
+    """The account's own group: the directory's may be root's, who has only given it away."""
+    if sys.platform != "win32":
+        import pwd  # not on Windows
+
+        with contextlib.suppress(KeyError):
+            return pwd.getpwuid(found.st_uid).pw_gid
+    return found.st_gid
+
+
+@contextlib.contextmanager
+def _being(uid: int, gid: int) -> Iterator[None]:
+    """Give root's rights up, and take them back in the opposite order."""
+    if sys.platform == "win32":
+        raise AssertionError("nobody becomes another there")
+    with contextlib.ExitStack() as back:
+        try:
+            groups, group = os.getgroups(), os.getegid()
+            os.setgroups([])
+            back.callback(os.setgroups, groups)
+            os.setegid(gid)
+            back.callback(os.setegid, group)
+            os.seteuid(uid)
+            back.callback(os.seteuid, 0)
+        except OSError as e:
+            raise DirectoryError(f"root may not act as {_told(uid)}: {e.strerror}") from e
+        yield
 
 
 def _is_ours(path: Path) -> bool:

@@ -124,8 +124,14 @@ def remove(state_dir: Path) -> None:
         raise IdentityError(f"the identity cannot be removed: {e.strerror}") from e
 
 
-def replace_file(path: Path, text: bytes, mode: int = 0o600) -> None:
-    """Write a file beside, sync it, and rename it into place; may raise OSError."""
+def replace_file(
+    path: Path, text: bytes, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
+    """Write a file beside, sync it, and rename it into place; may raise OSError.
+
+    Args:
+        owner: ids of account and group; None: ours.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     beside.unlink(missing_ok=True)
@@ -133,7 +139,9 @@ def replace_file(path: Path, text: bytes, mode: int = 0o600) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
             if sys.platform != "win32":
-                os.fchmod(file.fileno(), mode)
+                if owner is not None:
+                    os.fchown(fd, *owner)
+                os.fchmod(fd, mode)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -12,8 +12,6 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent import dirs
-
 FILE_NAME = "paused"
 
 
@@ -34,7 +32,6 @@ def turn_on(state_dir: Path, reason: str = "") -> None:
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         json.dump(told, file)
         file.flush()
-        dirs.hand_over(fd, state_dir)
         os.fsync(fd)
 
 

@@ -10,7 +10,6 @@ import os
 import sys
 from pathlib import Path
 
-from agent import dirs
 from agent.errors import AlreadyRunningError, DirectoryError
 
 FILE_NAME = "agent.lock"
@@ -36,7 +35,6 @@ class Lock:
         except OSError as e:
             raise DirectoryError(f"{state_dir / FILE_NAME}: {e.strerror}") from e
         try:
-            dirs.hand_over(fd, state_dir)
             _lock(fd)
         except OSError as e:
             os.close(fd)

@@ -1,9 +1,10 @@
 """End what an agent left behind, with no agent running: workers by their records, then zygotes.
 
 Used by `jackline stop`. Rules: holds the agent's lock meanwhile, so that no agent starts in
-between; signals only processes whose pid and start time match their record, or whose command line
-names our run directory as a zygote's does; a job's result is spooled by its worker and reported by
-the next agent. Source: architecture, "Adoption".
+between; reads records and makes files as the owner of the state directory; signals only processes
+whose pid and start time match their record, or whose command line names our run directory as a
+zygote's does; a job's result is spooled by its worker and reported by the next agent. Source:
+architecture, "Adoption".
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.dirs import Dirs
-from agent.errors import AlreadyRunningError
+from agent.dirs import Dirs, as_owner
+from agent.errors import AlreadyRunningError, DirectoryError
 from agent.lock import Lock
 from workers import jobs, processes, trees
+from workers.jobs import JobRecord
 from workers.processes import ProcessRef
 
 LOOK_S = 0.02
@@ -33,24 +35,35 @@ def end_everything(dirs: Dirs, timeout_s: float) -> list[str]:
 
     Returns:
         One sentence for each thing that would not end; empty: nothing is left.
+
+    Raises:
+        DirectoryError: the state directory is another's, or not as we left it; exit 78.
     """
     if not dirs.state.is_dir():
         return []
     deadline_s = time.monotonic() + timeout_s
     try:
-        lock = Lock.take(dirs.state)
+        with as_owner(dirs.state):
+            lock = Lock.take(dirs.state)
     except AlreadyRunningError:
         return ["an agent runs on this state directory and does not answer its control socket"]
     try:
-        left = _end_workers(str(dirs.state), deadline_s)
+        left = _end_workers(_records(dirs.state), deadline_s)
         _ask_zygotes(dirs.run)
         return left + _end_strays(dirs.run, deadline_s)
     finally:
         lock.release()
 
 
-def _end_workers(state_dir: str, deadline_s: float) -> list[str]:
-    records, _unusable = jobs.read_records(state_dir)
+def _records(state_dir: Path) -> list[JobRecord]:
+    try:
+        with as_owner(state_dir):
+            return jobs.read_records(str(state_dir))[0]
+    except OSError as e:
+        raise DirectoryError(f"{e.filename}: cannot be read: {e.strerror}") from e
+
+
+def _end_workers(records: list[JobRecord], deadline_s: float) -> list[str]:
     boot_id = processes.boot_id() or ""
     alive = {
         record.worker_id: (ProcessRef(record.pid, record.start_time), record.job_id)

@@ -89,7 +89,11 @@ make_user() {
 
 make_directories() {
     install -d -m 0750 -o root -g "$(id -gn "$user")" "$CONFIG"
-    install -d -m 0700 -o "$user" -g "$(id -gn "$user")" "$STATE" "$LOG"
+    for place in "$STATE" "$LOG"; do
+        # Root's until now, so that nobody else can have put anything there: the account goes on.
+        [ "$user" = root ] || [ ! -O "$place" ] || chown -R -h "$user:$(id -gn "$user")" "$place"
+        install -d -m 0700 -o "$user" -g "$(id -gn "$user")" "$place"
+    done
     for name in agent-config.json agent-config.yaml policy.yaml; do
         [ ! -e "$CONFIG/$name" ] || {
             chown "root:$(id -gn "$user")" "$CONFIG/$name"
@@ -157,7 +161,7 @@ install_unit() {
         systemctl restart jackline.service
         say "the agent runs; see: jackline status"
     else
-        say "write $CONFIG/agent-config.json, then: systemctl start jackline"
+        say "enrol it (jackline enroll) or write $CONFIG/agent-config.json; then: systemctl start jackline"
     fi
 }
 

@@ -1,7 +1,9 @@
 """Make this machine known to a hub, with a one-time token or by a person's approval.
 
-Exit codes: 0 enrolled; 2 usage; 4 no such file; 5 the hub refused; 69 the hub cannot be reached; 78
-a broken identity, which is never replaced without `--replace`.
+What the state directory holds is written as its owner, the configuration as who gives the command:
+root enrols the machine for the account that its service runs as. Exit codes: 0 enrolled; 2 usage; 4
+no such file; 5 the hub refused; 69 the hub cannot be reached; 77 the configuration cannot be
+written; 78 a broken identity, which is never replaced without `--replace`, or another's directory.
 """
 
 from __future__ import annotations
@@ -85,27 +87,45 @@ class _Enrolment:
     def run(self) -> int:
         self._refuse_a_second()
         token = self._token()
+        config_file = self._config_file()
+        files.check(config_file)
         access = self._access(token)
-        dirs.prepare(self._where.state)
+        key = self._key(token)
         if token is None:
-            key, request, access = self._by_device(access)
+            request = self._by_device(access, key)
         else:
-            key = pending.key_for(self._where.state, enroltoken.digest(token.token))
             request = self._request(key, token=token.token)
         given = exchange.enrol(access, request, key)
-        made = self._identity(given, key, access)
-        identity.write(self._where.state, made)
-        pending.forget(self._where.state)
+        group = dirs.service_group(self._where.state)
+        written = files.write(config_file, self._options.profile, group)
+        self._keep(self._identity(given, key, access))
         self._scrub()
-        written = files.write(self._config_file(), self._options.profile)
         self._tell(given, written)
         return exits.OK
+
+    def _key(self, token: enroltoken.Carried | None) -> str:
+        """Return the key that the request is signed with, in a state directory that is fit for it.
+
+        With a token it is kept: the token may have been burnt for it before.
+        """
+        state, fresh = self._where.state, certificates.new_key()
+        with dirs.as_owner(state):
+            dirs.prepare(state)
+            if token is None:
+                return fresh
+            return pending.key_for(state, enroltoken.digest(token.token), fresh)
+
+    def _keep(self, made: Identity) -> None:
+        with dirs.as_owner(self._where.state):
+            identity.write(self._where.state, made)
+            pending.forget(self._where.state)
 
     def _refuse_a_second(self) -> None:
         """Is there an identity? A broken one is told, and stays."""
         if self._options.replace:
             return
-        known = identity.read(self._where.state)
+        with dirs.as_owner(self._where.state):
+            known = identity.read(self._where.state)
         if known is not None:
             raise EnrolmentError(
                 exits.REFUSED,
@@ -151,8 +171,7 @@ class _Enrolment:
         except (OSError, UnicodeDecodeError) as e:
             raise EnrolmentError(exits.NOT_FOUND, f"{path}: cannot be read") from e
 
-    def _by_device(self, access: Access) -> tuple[str, EnrollRequest, Access]:
-        key = certificates.new_key()
+    def _by_device(self, access: Access, key: str) -> EnrollRequest:
         facts = machine.facts()
         code = exchange.device_code(
             access,
@@ -166,7 +185,7 @@ class _Enrolment:
         )
         _show_code(code, certificates.thumbprint(key))
         exchange.approval(access, code)
-        return key, self._request(key, device_code=code.device_code), access
+        return self._request(key, device_code=code.device_code)
 
     def _request(
         self, key: str, token: str | None = None, device_code: str | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from agent import control_client, dirs, exits, killswitch
 from agent.cli import output
-from agent.errors import ControlError
+from agent.errors import ControlError, DirectoryError
 
 
 def run(argv: list[str]) -> int:
@@ -17,9 +17,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("reason", nargs="?", default="", help="told to whoever asks why")
     options = parser.parse_args(argv)
     as_json = output.wants_json(options)
+    state = dirs.find().state
     try:
-        killswitch.turn_on(dirs.find().state, options.reason)
-    except (PermissionError, FileNotFoundError):
+        with dirs.as_owner(state):
+            killswitch.turn_on(state, options.reason)
+    except (OSError, DirectoryError):
         # Not our directory: a member of the control group may still ask the agent to do it.
         try:
             control_client.ask("pause", reason=options.reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent import control_client, dirs, exits, killswitch
 from agent.cli import output
-from agent.errors import ControlError
+from agent.errors import ControlError, DirectoryError
 
 
 def run(argv: list[str]) -> int:
@@ -18,10 +18,11 @@ def run(argv: list[str]) -> int:
     as_json = output.wants_json(parser.parse_args(argv))
     state = dirs.find().state
     try:
-        was_on = killswitch.turn_off(state)
+        with dirs.as_owner(state):
+            was_on = killswitch.turn_off(state)
         if not was_on and not state.is_dir():
             was_on = _ask_agent()
-    except PermissionError:
+    except (PermissionError, DirectoryError):
         try:
             was_on = _ask_agent()
         except ControlError as e:

@@ -1,7 +1,8 @@
 """End the agent, every job and the zygote, and return when nothing is left.
 
 Works with no agent running too: then what an earlier one left is ended by its job records. Exit
-codes: 0 nothing is left; 1 something would not end; 77 not permitted.
+codes: 0 nothing is left; 1 something would not end; 77 not permitted; 78 the state directory is
+another's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 
 from agent import control_client, dirs, exits
 from agent.cli import output
-from agent.errors import ControlError, NoAgentError, SilentAgentError
+from agent.errors import ControlError, DirectoryError, NoAgentError, SilentAgentError
 
 # TERM, the grace, KILL and the agent's own good-bye; only detects never.
 TIMEOUT_S = 30.0
@@ -69,7 +70,11 @@ def _is_zombie(pid: int) -> bool:
 def _end_leftovers(deadline_s: float, *, as_json: bool) -> int:
     from agent.stopping import end_everything
 
-    left = end_everything(dirs.find(), timeout_s=max(1.0, deadline_s - time.monotonic()))
+    try:
+        left = end_everything(dirs.find(), timeout_s=max(1.0, deadline_s - time.monotonic()))
+    except DirectoryError as e:
+        output.note(str(e))
+        return exits.CONFIGURATION
     if as_json:
         output.print_json({"ok": not left, "left": left})
     for sentence in left or ["nothing is left"]:

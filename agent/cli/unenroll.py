@@ -1,7 +1,7 @@
 """Give this machine's identity back to its hub, and forget it here.
 
 Exit codes: 0 forgotten; 4 there is no identity; 69 the hub cannot be reached (`--force` forgets all
-the same); 78 the identity is broken.
+the same); 78 the identity is broken, or another's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from agent import config, dirs, exits, identity
 from agent.cli import output
 from agent.enrolment import exchange
-from agent.errors import EnrolmentError, IdentityError
+from agent.errors import DirectoryError, EnrolmentError, IdentityError
 from agent.identity import Identity
 from workers.https import Access
 
@@ -24,12 +24,13 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     state_dir = dirs.find().state
     try:
-        known = identity.read(state_dir)
+        with dirs.as_owner(state_dir):
+            known = identity.read(state_dir)
         if known is None:
             output.note("this machine is not enrolled")
             return exits.NOT_FOUND
         return _forget(known, options.force, options.insecure)
-    except IdentityError as e:
+    except (IdentityError, DirectoryError) as e:
         output.note(str(e))
         return exits.CONFIGURATION
 
@@ -42,7 +43,9 @@ def _forget(known: Identity, force: bool, insecure: bool) -> int:
         if not force:
             output.note("the identity stays; --force forgets it without the hub")
             return e.code
-    identity.remove(dirs.find().state)
+    state_dir = dirs.find().state
+    with dirs.as_owner(state_dir):
+        identity.remove(state_dir)
     output.note(f"{known.agent_id} is forgotten; an agent that runs must be stopped")
     return exits.OK
 

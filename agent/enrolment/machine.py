@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent import identity
+from agent import dirs, identity
 from agent.dirs import Dirs, system_dirs
 from workers import processes
 
@@ -75,9 +75,10 @@ def _windows_id() -> str | None:
 
 def _kept_id(state_dir: Path) -> str:
     path = state_dir / _OWN_ID
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
-        made = secrets.token_hex(32)
-        identity.replace_file(path, made.encode())
-        return made
+    made = secrets.token_hex(32)
+    with dirs.as_owner(state_dir):
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            identity.replace_file(path, made.encode())
+            return made

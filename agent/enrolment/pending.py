@@ -14,7 +14,6 @@ import msgspec
 
 from agent import dirs, identity
 from agent.errors import DirectoryError, IdentityError
-from workers import certificates
 
 _FILE = "pending.json"
 
@@ -26,8 +25,11 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
-def key_for(state_dir: Path, digest: str) -> str:
+def key_for(state_dir: Path, digest: str, fresh: str) -> str:
     """Return the key that was shown with this token before, or a new one that is kept for it.
+
+    Args:
+        fresh: the new one.
 
     Raises:
         IdentityError: it cannot be kept.
@@ -36,7 +38,7 @@ def key_for(state_dir: Path, digest: str) -> str:
     known = _read(path)
     if known is not None and known.digest == digest:
         return known.key
-    made = Pending(key=certificates.new_key(), digest=digest)
+    made = Pending(key=fresh, digest=digest)
     try:
         dirs.prepare(path.parent)
         identity.replace_file(path, msgspec.json.encode(made))

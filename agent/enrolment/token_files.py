@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 from agent.errors import EnrolmentError
@@ -50,7 +51,7 @@ def scrub(path: Path, token: str) -> str | None:
         text = target.read_bytes()
         left = text.replace(token.encode(), b"")
         if left.strip():
-            replace_file(target, left, stat.S_IMODE(target.stat().st_mode))
+            _replace(target, left)
             return None
         _overwrite(target, len(text))
         target.unlink()
@@ -68,6 +69,14 @@ def is_token(text: str) -> bool:
     except WireError:
         return False
     return True
+
+
+def _replace(path: Path, text: bytes) -> None:
+    """Who could read the file can do so still, whoever takes the token out."""
+    found = path.stat()
+    is_root = sys.platform != "win32" and os.geteuid() == 0
+    owner = (found.st_uid, found.st_gid) if is_root else None
+    replace_file(path, text, stat.S_IMODE(found.st_mode), owner)
 
 
 def _overwrite(path: Path, length: int) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import dirs, killswitch
+from agent import dirs
 from agent.errors import DirectoryError
-from agent.lock import Lock
 
 
 def test_dirs_are_moved_one_by_one(tmp_path: Path) -> None:
@@ -111,17 +110,6 @@ def test_dirs_root_finds_the_directories_of_the_services_account_in_order(tmp_pa
     with pytest.raises(DirectoryError):
         dirs.check(state)
     assert dirs.owner_of(tmp_path / "none") == 0
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="another owner takes root")
-def test_dirs_what_root_leaves_in_the_state_directory_is_the_agents(tmp_path: Path) -> None:
-    """Else `jackline stop` or `pause`, given by root, would keep the next agent from starting."""
-    state = tmp_path / "state"
-    state.mkdir(mode=0o700)
-    os.chown(state, 65534, 65534)
-    Lock.take(state).release()
-    killswitch.turn_on(state, "maintenance")
-    assert {path.stat().st_uid for path in state.iterdir()} == {65534}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another group takes root")

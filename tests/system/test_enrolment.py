@@ -13,6 +13,7 @@ import pytest
 from tests.doubles.agent_process import JACKLINE, AgentProcess
 from tests.doubles.http_hub import HttpHub, RefuseError
 from tests.doubles.tls import RecordingServer, self_signed
+from tests.facilities import require_root
 from wire import enroltoken, paths
 from wire.problem import Code
 
@@ -23,11 +24,24 @@ def hub(tmp_path: Path) -> Iterator[HttpHub]:
         yield hub
 
 
+ACCOUNT = 65534
+# Who gives the commands owns the state directory, or is root and an account of the service's does.
+WHOSE = pytest.mark.parametrize("endpoint", ["ours", "the service's"], indirect=True)
+
+
 @pytest.fixture
-def endpoint() -> Iterator[AgentProcess]:
+def endpoint(request: pytest.FixtureRequest) -> Iterator[AgentProcess]:
+    """An endpoint; with WHOSE also one that is another account's, in which nothing is root's."""
     agent = AgentProcess("http://127.0.0.1:9")
+    is_service = getattr(request, "param", "ours") != "ours"
     try:
+        if is_service:
+            require_root()
+            agent.root.chmod(0o711)
+            os.chown(agent.state_dir, ACCOUNT, ACCOUNT)
         yield agent
+        if is_service:
+            assert {path.lstat().st_uid for path in agent.state_dir.rglob("*")} == {ACCOUNT}
     finally:
         agent.close()
 
@@ -57,6 +71,7 @@ def identity_of(endpoint: AgentProcess) -> dict[str, str]:
     return read
 
 
+@WHOSE
 def test_pasted_token_alone_enrols_and_pins_the_hub(hub: HttpHub, endpoint: AgentProcess) -> None:
     done = enroll(endpoint, "--token-stdin", "--json", stdin=pasted(hub) + "\n")
     assert done.returncode == 0, done.stderr
@@ -101,6 +116,7 @@ def test_files_are_written_where_the_configuration_is_named(
     assert not (endpoint.root / "config" / "policy.yaml").exists()
 
 
+@WHOSE
 def test_token_is_taken_out_of_the_file_it_was_read_from(
     hub: HttpHub, endpoint: AgentProcess, tmp_path: Path
 ) -> None:
@@ -116,6 +132,7 @@ def test_token_is_taken_out_of_the_file_it_was_read_from(
     assert among.read_text() == 'COLOUR=green\nTOKEN=""\n'
 
 
+@WHOSE
 def test_refused_token_stays_in_its_file(
     hub: HttpHub, endpoint: AgentProcess, tmp_path: Path
 ) -> None:
@@ -141,6 +158,7 @@ def test_cut_token_is_told_before_anybody_is_asked(
     assert done.returncode == 2 and hub.requests == []
 
 
+@WHOSE
 @pytest.mark.parametrize("lost", [1, 2])
 def test_lost_reply_ends_with_one_identity_on_both_sides(
     hub: HttpHub, endpoint: AgentProcess, lost: int
@@ -154,6 +172,7 @@ def test_lost_reply_ends_with_one_identity_on_both_sides(
     assert hub.enrols == lost + 2  # lost, then without the proof, then with it
 
 
+@WHOSE
 def test_interrupted_enrolment_goes_on_with_the_key_that_burnt_the_token(
     hub: HttpHub, endpoint: AgentProcess
 ) -> None:
@@ -226,6 +245,7 @@ def test_plain_http_is_for_loopback_alone(endpoint: AgentProcess) -> None:
     assert done.returncode == 2 and "neither https nor http to loopback" in done.stderr
 
 
+@WHOSE
 def test_device_code_is_shown_waited_for_and_used_with_the_key_it_named(
     hub: HttpHub, endpoint: AgentProcess
 ) -> None:
@@ -249,6 +269,7 @@ def test_denied_and_expired_codes_end_it(hub: HttpHub, endpoint: AgentProcess, c
     assert done.returncode == 5 and hub.agents == {}
 
 
+@WHOSE
 def test_enrolled_machine_is_not_enrolled_again_by_accident(
     hub: HttpHub, endpoint: AgentProcess
 ) -> None:
@@ -262,6 +283,7 @@ def test_enrolled_machine_is_not_enrolled_again_by_accident(
     assert second["asset_id"] == first["asset_id"]
 
 
+@WHOSE
 def test_unenrolled_machine_is_forgotten_on_both_sides(
     hub: HttpHub, endpoint: AgentProcess
 ) -> None:

@@ -8,95 +8,30 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.facilities import ROOT, only_if, require, require_root
+from tests.doubles.installed_machine import Machine, bare, install, wheel_in
+from tests.facilities import ROOT
 
-HIDDEN = ("/etc", "/opt", "/usr/local/bin", "/var/lib", "/var/log", "/run")
 CONFIG = {"clientId": "a", "serverUrl": "http://127.0.0.1:9", "authToken": "tokentoken"}
-DEADLINE_S = 300.0
 # An environment is made twice before the first test: beside others that takes minutes.
 pytestmark = pytest.mark.timeout(900)
 
 
-class Machine:
-    """A mount name space that lives as long as this object."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for path in HIDDEN:
-            self.real(path).mkdir(parents=True)
-        subprocess.run(["cp", "-a", "/etc/.", str(self.real("/etc"))], check=True)
-        binds = "; ".join(f"mount --bind {self.real(path)} {path}" for path in HIDDEN)
-        self._holder = subprocess.Popen(
-            [require("unshare"), "-m", "sh", "-euc", f"{binds}; echo ready; exec sleep 3600"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._holder.stdout is not None
-        self.is_up = self._holder.stdout.readline() == "ready\n"
-
-    def real(self, path: str) -> Path:
-        """Return where a path of the machine lies on the real one."""
-        return self.root / path.strip("/").replace("/", "-")
-
-    def at(self, path: str) -> Path:
-        top = next(hidden for hidden in HIDDEN if path.startswith(hidden))
-        return self.real(top) / path[len(top) :].strip("/")
-
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        enter = [require("nsenter"), "-t", str(self._holder.pid), "-m", "-w/"]
-        done = subprocess.run(
-            [*enter, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=DEADLINE_S,
-        )
-        if check:
-            assert done.returncode == 0, done.stderr[-3000:]
-        return done
-
-    def spawn(self, *words: str) -> subprocess.Popen[bytes]:
-        enter = [require("nsenter"), "-t", str(self._holder.pid), "-m", "-w/"]
-        return subprocess.Popen([*enter, *words], stderr=subprocess.DEVNULL)
-
-    def close(self) -> None:
-        self._holder.kill()
-        self._holder.wait(10)
-        assert self._holder.stdout is not None
-        self._holder.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel under test; a checkout's is built here."""
-    for folder in (ROOT / "build" / "wheel", ROOT.parent / "wheel"):
-        if found := sorted(folder.glob("jackline-*.whl")):
-            return found[-1]
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True, capture_output=True)
-    return next(folder.glob("jackline-*.whl"))
+    return wheel_in(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine on which nothing of ours has been yet."""
-    require_root()
-    only_if(bool(system_python()), "/usr/bin/python3 is older than 3.11 or has no venv")
-    made = Machine(tmp_path_factory.mktemp("machine"))
-    try:
-        only_if(made.is_up, "mount name spaces cannot be made")
-        yield made
-    finally:
-        made.close()
+    with bare(tmp_path_factory.mktemp("machine")) as machine:
+        yield machine
 
 
 @pytest.fixture
@@ -109,18 +44,6 @@ def machine(bare_machine: Machine, wheel: Path) -> Machine:
         bare_machine.run(*install(wheel), "--user", "jackline-test")
         done.touch()
     return bare_machine
-
-
-def install(wheel: Path) -> list[str]:
-    """The command line; another account than root may not run a Python in somebody's home."""
-    script = str(ROOT / "packaging" / "install.sh")
-    return [script, "--wheel", str(wheel), *system_python()]
-
-
-def system_python() -> list[str]:
-    code = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
-    done = subprocess.run(["/usr/bin/python3", "-c", code], check=False, capture_output=True)
-    return ["--python", "/usr/bin/python3"] if done.returncode == 0 else []
 
 
 def mode(path: Path) -> int:
@@ -148,26 +71,22 @@ def test_install_puts_the_plugin_where_any_python_may_take_it_from(machine: Mach
 
 
 def test_install_again_upgrades_and_keeps_the_configuration(machine: Machine, wheel: Path) -> None:
+    """What root has left in the directories, as an agent of its own, is the account's then."""
     config = machine.at("/etc/jackline/agent-config.json")
     config.chmod(0o644)
+    machine.run("touch", "/var/lib/jackline/left", "/var/log/jackline/left")
+    machine.run("chown", "-R", "root:root", "/var/lib/jackline", "/var/log/jackline")
     machine.run(*install(wheel), "--user", "jackline-test")
+    for place in ("/var/lib/jackline", "/var/log/jackline"):
+        owners = machine.run("find", place, "-printf", "%u\n").stdout.split()
+        assert len(owners) > 1 and set(owners) == {"jackline-test"}
     assert json.loads(config.read_text()) == CONFIG
     assert mode(config) == 0o640
     assert machine.run("jackline", "config", "check").returncode == 0
 
 
 def test_installed_agent_runs_as_its_account_and_answers_root(machine: Machine) -> None:
-    machine.run("install", "-d", "-m", "0700", "-o", "jackline-test", "/run/jackline")
-    agent = machine.spawn(
-        "setpriv",
-        "--reuid=jackline-test",
-        "--regid=jackline-test",
-        "--clear-groups",
-        "env",
-        "HOME=/var/lib/jackline",
-        "/opt/jackline/bin/jackline",
-        "run",
-    )
+    agent = machine.spawn_agent("jackline-test")
     try:
         deadline_s = time.monotonic() + 60
         while (done := machine.run("jackline", "status", "--json", check=False)).returncode == 69:
