@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.dirs import Dirs, as_owner
+from agent.dirs import Dirs, as_owner, owner_of
 from agent.errors import AlreadyRunningError, DirectoryError
 from agent.lock import Lock
 from workers import jobs, processes, trees
@@ -56,11 +56,27 @@ def end_everything(dirs: Dirs, timeout_s: float) -> list[str]:
 
 
 def _records(state_dir: Path) -> list[JobRecord]:
+    """Return the records of jobs that are the owner's of the state directory.
+
+    Else this owner could let root end any process that there is, by a record of it.
+    """
     try:
         with as_owner(state_dir):
-            return jobs.read_records(str(state_dir))[0]
+            records, _unusable = jobs.read_records(str(state_dir))
     except OSError as e:
         raise DirectoryError(f"{e.filename}: cannot be read: {e.strerror}") from e
+    owner = owner_of(state_dir)
+    if sys.platform == "win32" or owner == os.geteuid():
+        return records
+    return [record for record in records if _account_of(record.pid) == owner]
+
+
+def _account_of(pid: int) -> int | None:
+    try:
+        told = Path(f"/proc/{pid}/status").read_bytes()
+        return int(told.partition(b"\nUid:")[2].split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _end_workers(records: list[JobRecord], deadline_s: float) -> list[str]:

@@ -175,7 +175,9 @@ class Policy:
 
     def warnings(self) -> list[str]:
         """Return what the owner should look at again, one sentence each."""
-        return policy_warnings.of(self.sections, self._commands[0].list.entries)
+        entries = self._commands[0].list.entries
+        has_commands = self.family("admin").allowed
+        return policy_warnings.of(self.sections, entries, has_commands=has_commands)
 
     def rows(self) -> Iterator[tuple[str, str, Any, str]]:
         """Return side, dotted key, value and place of everything that decides; no secret."""

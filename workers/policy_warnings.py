@@ -36,9 +36,14 @@ _interpreters = frozenset(_INTERPRETERS.split())
 _runners = frozenset(_RUNNERS.split())
 
 
-def of(sections: Sections, entries: Sequence[Entry]) -> list[str]:
-    """Return one sentence for each thing that its owner should look at again."""
-    return [*_of_commands(sections, entries), *_of_numbers(sections), *_of_places(sections)]
+def of(sections: Sections, entries: Sequence[Entry], *, has_commands: bool = True) -> list[str]:
+    """Return one sentence for each thing that its owner should look at again.
+
+    Args:
+        has_commands: the profile includes commands; where it does not, an empty list is no doubt.
+    """
+    of_commands = _of_commands(sections, entries) if entries or has_commands else ()
+    return [*of_commands, *_of_numbers(sections), *_of_places(sections)]
 
 
 def _of_commands(sections: Sections, entries: Sequence[Entry]) -> Iterator[str]:

@@ -6,6 +6,7 @@ read, and what is left is searched once more for each secret before it is packed
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -18,8 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from agent import configvalues
+from agent import configvalues, dirs
 from agent.doctor.finding import Finding, Scene
+from agent.errors import DirectoryError
 from wire import __version__
 
 LOG_LINES = 2_000
@@ -73,9 +75,16 @@ def _machine() -> dict[str, str]:
 
 
 def _log(path: Path) -> bytes:
+    """Of root the file is read as whose directory it is in: a link there leads to nothing more."""
+    is_root = sys.platform != "win32" and os.geteuid() == 0
     try:
-        with open(path, "rb") as file:
+        with (
+            dirs.as_owner(path.parent) if is_root else contextlib.nullcontext(),
+            open(path, "rb") as file,
+        ):
             return b"".join(deque(file, maxlen=LOG_LINES))
+    except DirectoryError as e:
+        return f"{e}\n".encode()
     except OSError as e:
         return f"{path}: {e.strerror}\n".encode()
 

@@ -54,9 +54,22 @@ def _link(scene: Scene, status: Mapping[str, Any]) -> Finding:
     told = f"pid {status.get('pid')}, link {link.get('state')}"
     if scene.is_linked:
         return Finding("agent", "ok", f"an agent runs: {told}")
+    if link.get("state") == "off":
+        return _beats(status)
     refusal = link.get("last_refusal") or {}
     why = f"; last refusal: {refusal.get('reason')}" if refusal else ""
     return Finding("agent", "warning", f"an agent runs: {told}{why}", "see the findings below")
+
+
+def _beats(status: Mapping[str, Any]) -> Finding:
+    """No link is wanted (profile `reporter`): the heartbeat says how it is."""
+    heartbeat: Any = status.get("heartbeat") or {}
+    told = f"an agent runs: pid {status.get('pid')}, heartbeat alone, {heartbeat.get('state')}"
+    if heartbeat.get("state") == "up":
+        return Finding("agent", "ok", told)
+    failure = heartbeat.get("last_failure") or {}
+    why = f"; last failure: {failure.get('reason')}" if failure else ""
+    return Finding("agent", "warning", f"{told}{why}", "see the findings below")
 
 
 def _troubles(status: Mapping[str, Any]) -> Iterator[Finding]:

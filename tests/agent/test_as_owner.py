@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,12 @@ import pytest
 
 from agent import dirs, exits, identity, killswitch
 from agent.cli import pause, resume, stop
+from agent.doctor import bundle, examination
 from agent.enrolment import files, machine, pending, token_files
 from agent.errors import DirectoryError, IdentityError
 from agent.identity import Identity
+from workers import jobs, processes
+from workers.jobs import JobRecord
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another account")
 
@@ -230,6 +236,50 @@ def test_commands_of_root_open_no_planted_file(
     main = pause if name == "paused" else stop
     assert main.run([]) not in (exits.OK, exits.FAILED)
     assert untouched(precious)
+
+
+@pytest.mark.parametrize("uid", [ACCOUNT, 0])
+def test_stop_ends_the_accounts_jobs_and_nobody_elses(
+    place: Path, state: Path, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """Whoever owns the records could name any process in one, and root would end it."""
+    monkeypatch.setenv("JACKLINE_STATE_DIR", str(state))
+    monkeypatch.setenv("JACKLINE_RUN_DIR", str(place / "run"))
+    with subprocess.Popen(["sleep", "600"], user=uid, group=uid) as process:
+        try:
+            found = processes.reference(process.pid)
+            assert found is not None
+            record = JobRecord(
+                job_id="job-1",
+                worker_id="admin-1",
+                kind="admin",
+                key="key",
+                pid=found.pid,
+                start_time=found.start_time,
+                boot_id=processes.boot_id() or "",
+                address="",
+                token=b"",
+            )
+            with dirs.as_owner(state):
+                jobs.place_record(str(state), record)
+            assert stop.run([]) == exits.OK
+            assert process.poll() == (None if uid == 0 else -signal.SIGTERM)
+        finally:
+            process.kill()
+
+
+def test_bundle_of_root_holds_no_file_that_the_log_is_a_link_to(
+    place: Path, precious: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = given_to_account(place / "log")
+    for name in ("CONFIG", "STATE", "RUN", "LOG"):
+        monkeypatch.setenv(f"JACKLINE_{name}_DIR", str(place / name.lower()))
+    linked(log / "agent.log", precious / "file")
+    scene = examination.scene(None, os.environ)
+    bundle.write(place / "bundle.tar.gz", scene, [])
+    with tarfile.open(place / "bundle.tar.gz") as archive:
+        file = archive.extractfile("jackline-doctor/agent.log")
+        assert file is not None and b"Permission denied" in file.read()
 
 
 def test_way_over_a_link_of_the_accounts_is_refused(place: Path, precious: Path) -> None:

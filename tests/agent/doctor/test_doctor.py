@@ -277,3 +277,11 @@ def test_doctor_run_by_root_takes_the_services_account_for_the_owner(
     assert [f.state for f in configuration.check_directories(scene(environ))] == ["ok", "ok"]
     os.chown(environ["JACKLINE_RUN_DIR"], 0, 0)
     assert [f.state for f in configuration.check_directories(scene(environ))] == ["ok", "failed"]
+
+
+@pytest.mark.parametrize(("state", "wanted"), [("up", "ok"), ("down", "warning")])
+def test_doctor_of_a_machine_that_wants_no_link_looks_at_its_heartbeat(
+    environ: dict[str, str], state: str, wanted: str
+) -> None:
+    status = {"pid": 1, "link": {"state": "off"}, "heartbeat": {"state": state}}
+    assert states(service.check(scene(environ, status)))["agent"] == wanted

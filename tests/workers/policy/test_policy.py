@@ -61,6 +61,11 @@ def policy_families() -> set[Any]:
     }
 
 
+def test_reporter_without_commands_leaves_no_doubt():
+    assert policy("profile: reporter\nadmin: {allowedCommands: []}").warnings() == []
+    assert policy("profile: operator\nadmin: {allowedCommands: []}").warnings()
+
+
 def test_reporter_refuses_everything_that_acts():
     reporter = policy("profile: reporter\ntools: {'*': allow}", admin=SHELLS)
     refusals = [
