@@ -17,6 +17,8 @@ from wire.shorten import split_text
 ENVELOPE_BYTES = 2048
 # A server's limit may be absurd; what then does not fit is its own trouble, told where it is sent.
 LEAST_ROOM_BYTES = 6
+# What a byte of the stream takes in JSON at most: a control character is `\u001b`.
+MOST_ENCODED_BYTES = 6
 
 
 class Piece(NamedTuple):
@@ -70,7 +72,8 @@ class StreamText:
         yield from self._text(text, len(whole), room)
 
     def _text(self, text: str, size: int, room: int) -> Iterator[Piece]:
-        parts = list(split_text(text, room))
+        # Most fit for certain, and need not be encoded to be measured.
+        parts = [text] if size * MOST_ENCODED_BYTES <= room else list(split_text(text, room))
         for number, part in enumerate(parts):
             # Only the sum has to be right where replaced characters hide the true length.
             is_last = number == len(parts) - 1

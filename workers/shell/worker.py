@@ -34,7 +34,9 @@ from workers.reaper import Reaper
 from workers.shell.ring import Ring
 from workers.shell.terminal import Terminal, open_terminal
 
-CHUNK_BYTES = 16 << 10
+# Each event costs every thread on its way about as much as its first 16 KiB; on a slow link, larger
+# ones keep the other sessions waiting.
+CHUNK_BYTES = 32 << 10
 MAX_INPUT_BYTES = 4 << 20
 RESIZE_GAP_S = 0.05
 # After the shell's exit a background process may hold the terminal open: the output ends with its
