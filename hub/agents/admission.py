@@ -34,8 +34,10 @@ NOBODY = Principal("agent", "", "", "", None)
 RETRY_OFF_MS = 60_000
 MAX_FAILURES = 20
 FAILURES_S = 60.0
-GATHER_READ_S = 0.002
-GATHER_WRITE_S = 0.01
+# Each query and each commit costs as much as several connects; in a storm these waits cost nobody
+# anything, and alone a link is up that much later.
+GATHER_READ_S = 0.01
+GATHER_WRITE_S = 0.02
 _REVOKED = frozenset({"revoked", "replaced"})
 
 
