@@ -61,6 +61,8 @@ class Reports(Protocol):
 
 @dataclass
 class _Job:
+    """One command of the hub's that is being carried out."""
+
     offer: Offer
     deadline: Timer | None = None
     worker: Worker | None = None

@@ -5,8 +5,9 @@ Pure. Source: contract 1.4.
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
-import xxhash
 
 from wire.admin import OMITTED, AdminResult, AdminRun, Outcome, Summary
 from workers.messages import Captured, CommandEnded
@@ -29,7 +30,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def digest_of(message: AdminRun) -> str:
     """Return what tells two requests under one jobId apart; the token is not part of it."""
-    return str(xxhash.xxh3_128_hexdigest(msgspec.json.encode(message.cmd)))
+    return hashlib.sha256(msgspec.json.encode(message.cmd)).hexdigest()
 
 
 def result_of(request: AdminRun, ended: CommandEnded) -> AdminResult:

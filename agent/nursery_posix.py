@@ -49,6 +49,8 @@ OnSpawned = Callable[[Spawned | SpawnFailed], object]
 
 @dataclass
 class _Request:
+    """One worker that was asked for."""
+
     spawn: Spawn
     on_answer: OnSpawned
     timer: Timer

@@ -7,16 +7,18 @@ Source: docs/reference/cli.rst.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import exits
 from agent.errors import ControlError
+
+if TYPE_CHECKING:
+    import argparse
 
 _CODES = {
     "bad_request": exits.USAGE,
@@ -34,6 +36,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 def parser(word: str, about: str) -> argparse.ArgumentParser:
     """Return a parser for `jackline WORD`."""
+    import argparse  # here: `jackline run`, which says things, too, must not keep it
+
     return argparse.ArgumentParser(
         prog=f"jackline {word}", description=about, allow_abbrev=False, formatter_class=_help
     )
@@ -41,6 +45,8 @@ def parser(word: str, about: str) -> argparse.ArgumentParser:
 
 def _help(prog: str) -> argparse.HelpFormatter:
     """As wide as the terminal. Left to find that out, argparse loads every compressor there is."""
+    import argparse
+
     told = os.environ.get("COLUMNS", "")
     try:
         columns = int(told) if told.isdecimal() else os.get_terminal_size().columns

@@ -75,6 +75,7 @@ def test_agent_process_imports_nothing_of_the_jobs(hub: Hub, tmp_path: Path) -> 
     loaded = set(json.loads(seen.read_text()))
     packages = {name.partition(".")[0] for name in loaded}
     assert packages & (NEVER | PASSING | NOT_HERE) == set()
+    assert {"argparse", "ast", "typing_extensions"} & loaded == set()
     assert {name.split(".")[1] for name in loaded if name.startswith("workers.")} & KINDS == set()
     assert [name for name in LIBRARIES if name in maps] == []
     assert len(others) >= 3 and not any("cryptography" in mapped for mapped in others)
