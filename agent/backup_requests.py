@@ -16,6 +16,7 @@ from agent.disk import Disk
 from agent.uplink import Uplink
 from wire import backup as wire
 from wire import features
+from wire.reasons import Reason
 
 Request = (
     wire.BackupCancel
@@ -73,6 +74,13 @@ class BackupRequests:
         """Answer a request that is not carried out."""
         if features.BACKUP2 in self._uplink.features:
             self._backups.answer(message.request_id, getattr(message, "plan_id", None), reason)
+
+    def refuse_malformed(self, ids: dict[str, str], detail: str) -> None:
+        """Answer a request that is none."""
+        if features.BACKUP2 in self._uplink.features:
+            self._backups.answer(
+                ids["requestId"], ids.get("planId"), Reason.BAD_REQUEST, detail=detail
+            )
 
     def _on_list(self, request_id: str) -> None:
         self._answer_schedules(request_id, lambda: None)

@@ -151,9 +151,8 @@ class Backups:
     ) -> None:
         """Answer a request of `backup2` that needs no worker."""
         ok = error is None
-        self._final(
-            BackupResult(request_id=request_id, plan_id=plan_id, ok=ok, error=error, **fields)
-        )
+        result = BackupResult(request_id=request_id, plan_id=plan_id, ok=ok, error=error, **fields)
+        self._final(result)
 
     def states(self) -> list[JobState]:
         """For the CONNECT packet."""
@@ -234,11 +233,14 @@ class Backups:
         if place is not None:
             self._start(task, place)
             return
-        task.waiting = slots.wait(
-            LINE_S,
-            lambda place: self._start(task, place),
-            lambda: self._end(task, failure(task, "busy", "backup.maxConcurrent is reached")),
-        )
+        busy = failure(task, "busy", "backup.maxConcurrent is reached")
+        size = len(msgspec.json.encode((task.plan, task.args)))
+        if slots.may_wait(size):
+            task.waiting = slots.wait(
+                LINE_S, lambda place: self._start(task, place), lambda: self._end(task, busy), size
+            )
+        else:
+            self._end(task, busy)
 
     def _start(self, task: Task, place: Place) -> None:
         task.waiting, task.place = None, place
@@ -341,13 +343,8 @@ class Backups:
             self._spawn(task)
             return
         self._leave_line(task)
-        event = failure(task, gone.reason, gone.detail)
-        self._tell(
-            task,
-            event,
-            worker.record.job_id,
-            lambda: self._pool.drop_record(worker.record.job_id),
-        )
+        event, job_id = failure(task, gone.reason, gone.detail), worker.record.job_id
+        self._tell(task, event, job_id, lambda: self._pool.drop_record(job_id))
 
     def _task_of_worker(self, worker: Worker) -> Task | None:
         return next((task for task in self._tasks if task.worker is worker), None)

@@ -18,6 +18,7 @@ import msgspec
 from agent.command_output import LiveOutput
 from agent.command_results import (
     BAD_REQUEST,
+    BAD_TOKEN,
     DENIED,
     OUR_FAILURE,
     RATE_LIMITED,
@@ -36,7 +37,7 @@ from wire import features
 from wire.admin import AdminCredit, AdminResult, AdminRun, Command
 from wire.connect import JobState
 from wire.limits import CREDIT_INITIAL_BYTES
-from wire.reasons import BusyDetail
+from wire.reasons import BusyDetail, Reason
 from workers.jobs import JobRecord, Spool
 from workers.loop import Loop
 from workers.messages import (
@@ -130,7 +131,12 @@ class Commands:
             self.refuse(message, launched)
             return
         spec, run_as = launched
-        self._queue(message, spec, run_as)
+        place = self._slots.take()
+        if place is None and not self._slots.may_wait(_size(message.cmd)):
+            sentence = "too many commands wait already (admin.maxConcurrent)"
+            self.refuse(message, Refusal(RATE_LIMITED, sentence, Reason.BUSY))
+            return
+        self._queue(message, spec, run_as, place)
 
     def on_credit(self, message: AdminCredit) -> None:
         """The consumer takes more of a job's live output."""
@@ -147,12 +153,13 @@ class Commands:
             _grant(job, cost)
 
     def refuse(self, message: AdminRun, refusal: Refusal) -> None:
-        """Answer a command that is not run."""
-        self._answer(
-            message.token,
-            message.job_id,
-            message.cmd.command,
-            refusal,
+        """Answer a command that is not run; nor is it when its jobId is delivered again."""
+        # A wrong token is nobody's: whoever guesses a jobId must not use it up.
+        is_kept = message.job_id is not None and refusal.code != BAD_TOKEN
+        self._uplink.final(
+            refused(message, refusal),
+            f"refused-{secrets.token_hex(8)}",
+            digest=digest_of(message) if is_kept else None,
         )
 
     def refuse_for_rate(self, message: AdminRun) -> None:
@@ -164,7 +171,9 @@ class Commands:
     def refuse_malformed(self, ids: dict[str, str], detail: str) -> None:
         """Answer an `admin_run` that is none."""
         refusal = Refusal(BAD_REQUEST, f"bad request: {detail}", "bad_request")
-        self._answer(ids.get("token"), ids.get("jobId"), ids.get("command", ""), refusal)
+        command = Command(command=ids.get("command", ""))
+        request = AdminRun(token=ids.get("token"), job_id=ids.get("jobId"), cmd=command)
+        self._uplink.final(refused(request, refusal), f"refused-{secrets.token_hex(8)}")
 
     def on_link_up(self) -> None:
         """Live output goes on, from here."""
@@ -285,20 +294,32 @@ class Commands:
             self._uplink.final(known[1], f"again-{secrets.token_hex(8)}")
         return True
 
-    def _queue(self, message: AdminRun, spec: AdminSpec, run_as: str | None) -> None:
+    def _queue(
+        self, message: AdminRun, spec: AdminSpec, run_as: str | None, place: Place | None
+    ) -> None:
         key = message.job_id or f"local-{secrets.token_hex(8)}"
         job = self._jobs[key] = Job(key, message, digest_of(message))
         if message.job_id is not None and self._is_heard:
             job.live = LiveOutput(self._uplink, key)
-        place = self._slots.take()
         if place is not None:
             self._start(job, spec, run_as, place)
             return
         job.waiting = self._slots.wait(
             spec.timeout_s,
-            lambda place: self._start(job, spec, run_as, place),
+            lambda place: self._start_late(job, spec, run_as, place),
             lambda: self._time_out(job),
+            _size(message.cmd),
         )
+
+    def _start_late(self, job: Job, spec: AdminSpec, run_as: str | None, place: Place) -> None:
+        """Its turn has come; the machine may have been paused while it waited."""
+        job.waiting = None
+        refusal = self._rules.lock_refusal()
+        if refusal is None:
+            self._start(job, spec, run_as, place)
+        else:
+            place.release()
+            self._finish(job, refused(job.request, refusal))
 
     def _time_out(self, job: Job) -> None:
         sentence = "no place came free within the command's own timeout (admin.maxConcurrent)"
@@ -306,7 +327,7 @@ class Commands:
         self._finish(job, refused(job.request, refusal))
 
     def _start(self, job: Job, spec: AdminSpec, run_as: str | None, place: Place) -> None:
-        job.waiting, job.place = None, place
+        job.place = place
         spec = msgspec.structs.replace(spec, stream=job.live is not None)
         wire: dict[str, Any] = {
             "request": msgspec.to_builtins(job.request),
@@ -345,12 +366,6 @@ class Commands:
         after = job.live.turn if job.live is not None else None
         self._uplink.final(result, key, after=after, on_stored=stored, digest=job.digest)
 
-    def _answer(
-        self, token: str | None, job_id: str | None, command: str, refusal: Refusal
-    ) -> None:
-        request = AdminRun(token=token, job_id=job_id, cmd=Command(command=command))
-        self._uplink.final(refused(request, refusal), f"refused-{secrets.token_hex(8)}")
-
     def _job_of(self, record: JobRecord) -> Job:
         request = msgspec.convert(record.wire["request"], AdminRun)
         job = Job(record.key, request, str(record.wire.get("digest", "")))
@@ -362,6 +377,12 @@ class Commands:
     def _is_heard(self) -> bool:
         """Is there a hub that takes live output?"""
         return self._uplink.is_up and features.STREAM in self._uplink.features
+
+
+def _size(command: Command) -> int:
+    """What a command holds in memory, about."""
+    env = command.env or {}
+    return len(command.command) + sum(len(name) + len(value) for name, value in env.items())
 
 
 def _insist(worker: Worker, reason: str) -> None:

@@ -52,10 +52,15 @@ class KeySyncs:
         if refused is not None:
             self.refuse(message.user, refused)
             return
+        size = len(message.user)
+        if not self._line.may_wait(size):
+            self.refuse(message.user, "busy")
+            return
         self._line.wait(
             LINE_S,
             lambda place: self._start(message.user, place),
             lambda: self.refuse(message.user, "busy"),
+            size,
         )
 
     def refuse(self, user: str, error: str, detail: str | None = None) -> None:
@@ -105,6 +110,11 @@ class KeySyncs:
         self._end(worker, message)
 
     def _start(self, user: str, place: Place) -> None:
+        refused = self._judge()  # the machine may have been paused while it waited
+        if refused is not None:
+            place.release()
+            self.refuse(user, refused)
+            return
         spec, run_as = self._make_spec(user)
         key = f"{user}-{secrets.token_hex(4)}"
         wire = {"user": user}

@@ -1,7 +1,8 @@
 """The one place where concurrency and rates are counted, and where a place is given back once.
 
 `admin.maxConcurrent` is one limit over shells and admin commands. A shell that finds no place is
-refused; a command waits in line, at most its own timeout. Rates count requests, refused ones too.
+refused; a command waits in line, at most its own timeout. A line has an end, too: whoever asks
+faster than anything is done would take all memory. Rates count requests, refused ones too.
 Descriptors are left over for what keeps the endpoint reachable.
 Source: contract 1.3, 1.4; architecture "Fairness and pressure".
 """
@@ -18,6 +19,8 @@ from workers.loop import Loop, Timer
 # For a new link, admins at the control socket, records, the outbox and the log.
 RESERVED_DESCRIPTORS = 16
 DESCRIPTORS_A_WORKER = 2  # its mailbox and its pidfd
+MOST_WAITING = 1000
+MOST_WAITING_BYTES = 8 << 20
 
 
 class Place:
@@ -35,10 +38,13 @@ class Place:
 class Waiting:
     """A request in line; `cancel` takes it out, if it has not been served yet."""
 
-    def __init__(self, slots: Slots, on_place: Callable[[Place], object], timer: Timer) -> None:
+    def __init__(
+        self, slots: Slots, on_place: Callable[[Place], object], timer: Timer, size: int
+    ) -> None:
         self._slots = slots
         self._on_place = on_place
         self._timer = timer
+        self.size = size
 
     def cancel(self) -> None:
         if self._slots._leave(self):
@@ -57,6 +63,7 @@ class Slots:
         self.limit = limit
         self.taken = 0
         self._line: deque[Waiting] = deque()
+        self._line_bytes = 0
 
     @property
     def waiting(self) -> int:
@@ -75,20 +82,30 @@ class Slots:
         self.taken += 1
         return Place(self)
 
+    def may_wait(self, size: int) -> bool:
+        """Is there room in the line for a request of so many bytes?"""
+        return len(self._line) < MOST_WAITING and self._line_bytes + size <= MOST_WAITING_BYTES
+
     def wait(
         self,
         timeout_s: float,
         on_place: Callable[[Place], object],
         on_timeout: Callable[[], object],
+        size: int = 0,
     ) -> Waiting:
-        """Stand in line: exactly one of the callbacks comes, unless the Waiting is cancelled."""
+        """Stand in line: exactly one of the callbacks comes, unless the Waiting is cancelled.
+
+        Args:
+            size: what the request holds in memory meanwhile, in bytes; `may_wait` was asked.
+        """
 
         def timed_out() -> None:
             if self._leave(waiting):
                 on_timeout()
 
-        waiting = Waiting(self, on_place, self._loop.call_later(timeout_s, timed_out))
+        waiting = Waiting(self, on_place, self._loop.call_later(timeout_s, timed_out), size)
         self._line.append(waiting)
+        self._line_bytes += size
         self._loop.call_soon(self._serve)
         return waiting
 
@@ -99,7 +116,9 @@ class Slots:
     def _serve(self) -> None:
         while self._line and self.taken < self.limit:
             self.taken += 1
-            self._line.popleft()._serve(Place(self))
+            waiting = self._line.popleft()
+            self._line_bytes -= waiting.size
+            waiting._serve(Place(self))
 
     def _leave(self, waiting: Waiting) -> bool:
         """Take somebody out of the line; False: they are not in it any more."""
@@ -107,6 +126,7 @@ class Slots:
             self._line.remove(waiting)
         except ValueError:
             return False
+        self._line_bytes -= waiting.size
         return True
 
 

@@ -24,6 +24,7 @@ from agent.log import Log
 from agent.roster import Roster
 from agent.shells import Shells
 from agent.uplink import Uplink
+from wire import features
 from wire.admin import AdminCredit, AdminRun
 from wire.backup import (
     BackupCancel,
@@ -266,7 +267,20 @@ class Router:
                     )
                 )
             case "backup_plan" | "backup_start" if "planId" in ids:
-                families.backups.refuse(ids["planId"], Reason.BAD_REQUEST, error.detail)
+                is_ours = features.BACKUP2 in self._uplink.features
+                request_id = ids.get("requestId") if is_ours else None
+                reason = Reason.BAD_REQUEST
+                families.backups.refuse(ids["planId"], reason, error.detail, request_id)
+            case (
+                "backup_cancel"
+                | "backup_verify"
+                | "backup_restore"
+                | "backup_ls"
+                | "backup_prune"
+                | "backup_schedule_list"
+                | "backup_schedule_set"
+            ) if "requestId" in ids:
+                families.backup_requests.refuse_malformed(dict(ids), error.detail)
             case "check_updates" | "agent_update":
                 failed = AgentUpdateResult(ok=False, error=Reason.BAD_REQUEST, ts=_now())
                 self._final(failed, "update")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.limits import MOST_WAITING
 from tests.doubles.families import Core
 from tests.doubles.pool import record_of
 from wire.files import (
@@ -71,6 +72,24 @@ def test_keys_syncs_come_one_after_the_other(core: Core) -> None:
     core.pool.workers[1].dies()
     core.turn()
     assert [w.record.wire["user"] for w in core.pool.workers] == ["a", "b", "c"]
+
+
+def test_keys_sync_in_line_is_refused_on_a_machine_that_was_paused_meanwhile(core: Core) -> None:
+    first = sync(core, "a")
+    core.keys.on_sync(SyncKeys(user="b"))
+    core.refusal = "locked_by_host"
+    first.ends(KeysEnded(ok=True))
+    core.turn()
+    assert len(core.pool.workers) == 1
+    assert [(each.user, each.error) for each in core.said(KeysSyncResult)] == [
+        ("a", None), ("b", "locked_by_host"),
+    ]  # fmt: skip
+
+
+def test_keys_line_has_an_end(core: Core) -> None:
+    for _ in range(MOST_WAITING + 1):
+        core.keys.on_sync(SyncKeys(user="b"))
+    assert [each.error for each in core.said(KeysSyncResult)] == ["busy"]
 
 
 def test_keys_sync_that_waited_too_long_is_busy(core: Core) -> None:

@@ -14,7 +14,7 @@ from agent.router import CONTROL_BURST
 from tests.doubles.families import Core
 from tests.wire.strategies import FUZZ, JSON, messages
 from wire.admin import AdminResult
-from wire.backup import BackupFailed
+from wire.backup import BackupFailed, BackupResult
 from wire.errors import WireError
 from wire.events import TABLE, Direction, decode
 from wire.files import DirListResponse, LogTailClosed
@@ -184,6 +184,39 @@ def test_router_malformed_request_gets_its_family_s_answer_once(
     assert type(answer) is REFUSED_WITH[name]
     assert core.pool.workers == []
     assert core.router.bad_events == 1
+
+
+@pytest.mark.parametrize(
+    "name, fields",
+    [
+        ("backup_cancel", {"planId": 5}),
+        ("backup_verify", {"full": "yes"}),
+        ("backup_restore", {"paths": "all"}),
+        ("backup_ls", {"path": 5}),
+        ("backup_prune", {"dryRun": 1}),
+        ("backup_schedule_set", {"schedules": [{"id": "s"}]}),
+    ],
+)
+def test_router_malformed_backup_request_of_our_hub_is_answered_under_its_id(
+    core: Core, name: str, fields: dict[str, Any]
+) -> None:
+    """Nobody waits for an answer that cannot come; a peer without the feature is told nothing."""
+    error = bad(name, {"requestId": "r", "planId": "p", **fields})
+    core.router.on_bad_event(error)
+    assert core.uplink.said == []
+    core.uplink.features = frozenset({"backup2"})
+    core.router.on_bad_event(error)
+    (told,) = core.said(BackupResult)
+    assert (told.request_id, told.ok, told.error) == ("r", False, "bad_request")
+    assert told.plan_id == (None if name == "backup_cancel" else "p")
+
+
+def test_router_malformed_plan_of_our_hub_is_answered_under_its_request(core: Core) -> None:
+    payload = {"planId": "p", "requestId": "r", "sourceDirs": 5}
+    core.router.on_bad_event(bad("backup_plan", payload))
+    core.uplink.features = frozenset({"backup2"})
+    core.router.on_bad_event(bad("backup_plan", payload))
+    assert [each.request_id for each in core.said(BackupFailed)] == [None, "r"]
 
 
 def test_router_malformed_command_is_code_2_with_what_could_be_saved(core: Core) -> None:

@@ -20,6 +20,7 @@ class RecordingUplink:
     disk_full: bool = False
     said: list[ToServer] = field(default_factory=list)
     finals: list[ToServer] = field(default_factory=list)
+    digests: list[str | None] = field(default_factory=list)
     unstored: list[Callable[[], object]] = field(default_factory=list)
     on_data: Callable[[str, int], Any] | None = None
 
@@ -44,6 +45,7 @@ class RecordingUplink:
     ) -> None:
         self.said.append(message)
         self.finals.append(message)
+        self.digests.append(digest)
         if on_stored is not None and self.disk_full:
             self.unstored.append(on_stored)
         elif on_stored is not None:
