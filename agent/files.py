@@ -50,7 +50,7 @@ class Files:
     Args:
         log_path: of the agent's own log.
         judge_tail, judge_listing: why one is refused, or None.
-        roots: directories that a listing must lie in; empty: any.
+        roots: directories that a listing must lie in, as `policy_roots.holds` takes them.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Files:
         log_path: str,
         judge_tail: Callable[[], str | None],
         judge_listing: Callable[[str], str | None],
-        roots: Callable[[], list[str]],
+        roots: Callable[[], list[list[str]]],
     ) -> None:
         self._pool = pool
         self._uplink = uplink

@@ -139,8 +139,8 @@ class Rules:
         """Why a directory is not listed, or None."""
         return self._word(self._policy.listing(path))
 
-    def listing_roots(self) -> list[str]:
-        """Where listings must lie; empty: anywhere."""
+    def listing_roots(self) -> list[list[str]]:
+        """Where listings must lie, as `policy_roots.holds` takes it."""
         return self._policy.listing_roots()
 
     def _program(self, name: str) -> str:

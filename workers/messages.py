@@ -50,15 +50,15 @@ class AdminSpec(_Mail, tag="admin", frozen=True, kw_only=True):
     `argv[0]` is the resolved absolute program. `stdin` is fed and closed. `keep_crontab`: the
     command replaces the crontab of the worker's user; the previous one is stored first in the
     state directory and put back when the command fails. `cwd` empty: the account's home; else the
-    worker resolves it and refuses (126) what lies in none of `cwd_roots`. HOME, USER and LOGNAME
-    are the worker's to add: only there may looking up an account take its time.
+    worker resolves it and refuses (126) what `cwd_roots` do not hold (`policy_roots`). HOME, USER
+    and LOGNAME are the worker's to add: only there may looking up an account take its time.
     """
 
     argv: list[str]
     env: dict[str, str]
     cwd: str
     timeout_s: float
-    cwd_roots: list[str] = []
+    cwd_roots: list[list[str]] = []
     stdin: bytes = b""
     stream: bool = False
     keep_crontab: bool = False
@@ -98,10 +98,10 @@ class TailSpec(_Mail, tag="tail", frozen=True, kw_only=True):
 
 
 class ListingSpec(_Mail, tag="listing", frozen=True, kw_only=True):
-    """List one directory. `roots` empty: any directory."""
+    """List one directory, if `roots` hold it (`policy_roots`)."""
 
     path: str
-    roots: list[str] = []
+    roots: list[list[str]] = []
     max_entries: int = 5_000
 
 

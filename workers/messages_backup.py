@@ -18,7 +18,7 @@ class BackupJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is backed up, where to, and what this machine's owner says of it.
 
     `folder` is the plan's own in the state directory: manifests and the state of its runs. The
-    roots: none means any. `search_path`: where rsync and ssh are looked for.
+    roots are as `policy_roots.holds` takes them. `search_path`: where rsync and ssh are looked for.
     """
 
     plan_id: str
@@ -37,9 +37,9 @@ class BackupJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     identity_file: str | None = None
     known_hosts_file: str | None = None
     config_file: str | None = None
-    source_roots: list[str] = []
-    dest_roots: list[str] = []
-    restore_roots: list[str] = []
+    source_roots: list[list[str]] = []
+    dest_roots: list[list[str]] = []
+    restore_roots: list[list[str]] = []
     retention: dict[str, int] = {}
     hooks: dict[str, list[str]] = {}
     commands: list[dict[str, Any]] = []

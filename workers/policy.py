@@ -280,8 +280,8 @@ class Policy:
         refusal = self._refused("files") or self._unfit(path, "dirBrowse.allowedRoots")
         return refusal or self._sides[0].allow("the worker looks at the path", "dirBrowse")
 
-    def listing_roots(self) -> list[str]:
-        """Return the directories that a listing must lie in; none: any."""
+    def listing_roots(self) -> list[list[str]]:
+        """Return the directories that a listing must lie in, as `policy_roots.holds` takes them."""
         return self._roots("dirBrowse.allowedRoots")
 
     def backup(self, path: str, roots: str) -> Verdict:
@@ -295,8 +295,8 @@ class Policy:
         refusal = self._refused("backup") or self._unfit(path, key)
         return refusal or self._sides[0].allow("the worker looks at the path", key)
 
-    def backup_roots(self, roots: str) -> list[str]:
-        """Return the directories that `backup` means by `roots`; none: any."""
+    def backup_roots(self, roots: str) -> list[list[str]]:
+        """Return what `backup` means by `roots`, as `policy_roots.holds` takes it."""
         return self._roots(f"backup.{roots}")
 
     def backup_excludes(self) -> list[str]:
@@ -324,18 +324,15 @@ class Policy:
         reason = policy_roots.unfit(path)
         if reason is not None:
             return self._sides[0].refuse(f"the path {reason}", key)
-        if self._narrows(key) and not self._roots(key):
+        roots = self._roots(key)
+        if len(roots) > 1 and not policy_roots.overlap(roots[0], roots[1]):
             return self._sides[-1].refuse("no directory is allowed by both sides", key)
         return None
 
-    def _roots(self, key: str) -> list[str]:
-        lists = [policy_sides.get(side.sections, key) or [] for side in self._sides]
-        if len(lists) == 1 or not lists[1] or not lists[0]:
-            return list(lists[0] or lists[-1])
-        return policy_roots.narrowed(lists[0], lists[1])
-
-    def _narrows(self, key: str) -> bool:
-        return all(policy_sides.get(side.sections, key) for side in self._sides)
+    def _roots(self, key: str) -> list[list[str]]:
+        """A side that names none allows any; by text nobody knows what both lead to."""
+        found = [policy_sides.get(side.sections, key) for side in self._sides]
+        return [list(each) for each in found if each]
 
 
 def _shell_verdicts(side: Side) -> Iterator[Verdict]:

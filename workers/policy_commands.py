@@ -33,14 +33,14 @@ class Launch:
     """A command that is allowed.
 
     `argv[0]` is the absolute program; `cwd` empty: the account's home; `cwd_roots`: the worker
-    refuses a `cwd` that, resolved, lies in none of them.
+    refuses a `cwd` that, resolved, does not lie in one directory of each list.
     """
 
     verdict: Verdict
     argv: list[str]
     env: dict[str, str] = field(repr=False)
     cwd: str = ""
-    cwd_roots: list[str] = field(default_factory=list)
+    cwd_roots: list[list[str]] = field(default_factory=list)
     stdin: bytes = field(default=b"", repr=False)
     keep_crontab: bool = False
     run_as: str | None = None

@@ -1,8 +1,10 @@
-"""Directories that something must lie in: the part of the answer that needs no file system.
+"""Directories that something must lie in, as each side lays them down.
 
 Two names may mean one place, so text alone neither allows nor refuses a path: whoever opens it
-resolves its links and looks whether it lies in the roots. That is never the agent's own thread,
-because a lookup on a dead mount would hold up everything: here a message's path is only text.
+resolves its links and asks `holds`. That is never the agent's own thread, because a lookup on a
+dead mount would hold up everything: everything else here takes a message's path as text alone.
+A place must lie in the directories of both sides, each with its links resolved: below a directory
+of the owner's may stand a link that leads out of it, and the hub may name that.
 Source: contract 1.4 `cwd`, part 3 `allowedCwds`, `allowedRoots`.
 """
 
@@ -36,11 +38,19 @@ def is_under(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
-def narrowed(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """Return the directories that lie under both lists of roots; empty: there is none."""
-    inner = [a for a in one if any(is_under(a, b) for b in other)]
-    inner += [b for b in other if any(is_under(b, a) for a in one)]
-    return list(dict.fromkeys(inner))
+def holds(roots: Sequence[Sequence[str]], place: str) -> bool:
+    """Tell whether a place lies in one directory of each side; looks at the file system.
+
+    Args:
+        roots: a list for each side that has laid one down; none: anywhere.
+        place: absolute, links resolved.
+    """
+    return all(any(is_under(place, os.path.realpath(root)) for root in side) for side in roots)
+
+
+def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether, by their text, anything could lie in both lists of roots."""
+    return any(is_under(a, b) or is_under(b, a) for a in one for b in other)
 
 
 def _normal(path: str) -> str:

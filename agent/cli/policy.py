@@ -218,13 +218,12 @@ def _ask_command(engine: Policy, options: argparse.Namespace) -> Launch | Verdic
     return answer
 
 
-def _placed(verdict: Verdict, path: str, roots: list[str], key: str) -> Verdict:
+def _placed(verdict: Verdict, path: str, roots: list[list[str]], key: str) -> Verdict:
     """Do what the worker would do: look where `path` really leads."""
     place = os.path.realpath(path)
-    inside = any(policy_roots.is_under(place, os.path.realpath(root)) for root in roots)
-    if not verdict.allowed or not roots or inside:
+    if not verdict.allowed or policy_roots.holds(roots, place):
         return verdict
-    sentence = f"{path} leads to {place}, which lies in none of {key}"
+    sentence = f"{path} leads to {place}, which does not lie in {key}"
     return Verdict(
         allowed=False,
         sentence=sentence,

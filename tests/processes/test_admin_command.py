@@ -156,7 +156,7 @@ def test_command_without_cwd_runs_at_home(start: Command):
 def test_cwd_is_entered_when_it_lies_in_a_root(start: Command, tmp_path: Path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    roots = [str(tmp_path / "link")]
+    roots = [[str(tmp_path / "link")]]
     for cwd in (tmp_path / "a" / "b", tmp_path / "link" / "b", tmp_path / "a"):
         result = start("/bin/pwd", cwd=str(cwd), cwd_roots=roots).result()
         assert result.stdout.head.decode().strip() == str(cwd.resolve())
@@ -167,12 +167,22 @@ def test_cwd_that_leads_out_of_the_roots_is_126(start: Command, tmp_path: Path):
         (tmp_path / name).mkdir()
     (tmp_path / "root" / "out").symlink_to("/etc")
     (tmp_path / "root" / "file").touch()
-    roots = [str(tmp_path / "root")]
+    roots = [[str(tmp_path / "root")]]
     for cwd in ("root/out", "rootx", "root/..", "root/../rootx", "root/file", "root/none"):
         result = start("/bin/pwd", cwd=f"{tmp_path}/{cwd}", cwd_roots=roots).result()
         assert result.code == 126, cwd
         assert b"cwd" in result.stderr.head
         assert result.stdout.head == b""
+
+
+def test_cwd_lies_in_the_roots_of_both_sides_or_is_126(start: Command, tmp_path: Path):
+    """A hub that names a link which leads out of the owner's directory gets nowhere."""
+    (tmp_path / "root" / "in").mkdir(parents=True)
+    (tmp_path / "root" / "out").symlink_to("/etc")
+    for inner, code in (("in", 0), ("out", 126)):
+        cwd = f"{tmp_path}/root/{inner}"
+        result = start("/bin/pwd", cwd=cwd, cwd_roots=[[f"{tmp_path}/root"], [cwd]]).result()
+        assert result.code == code, inner
 
 
 def test_cwd_without_any_root_is_126(start: Command):

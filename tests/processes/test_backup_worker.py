@@ -569,7 +569,7 @@ def test_restore_paths_and_original_place(bench: BackupBench, source: Path) -> N
     some = bench.well("restore", paths=["src/x", "src/a"], to=f"{source}.back")
     assert (some["files"], some["partial"]) == (1, True)
     assert bench.do("restore", to="/etc").error == "bad_dest"
-    bench.change(restore_roots=["/only/here"])
+    bench.change(restore_roots=[["/only/here"]])
     assert bench.do("restore", to="/tmp/elsewhere").error == "policy_denied"
 
 
@@ -579,10 +579,16 @@ def test_roots_hold_after_links_are_resolved(
     (tmp_path / "allowed").mkdir()
     (tmp_path / "allowed" / "way-out").symlink_to(source)
     bench.change(
-        sources=[str(tmp_path / "allowed" / "way-out")], source_roots=[str(tmp_path / "allowed")]
+        sources=[str(tmp_path / "allowed" / "way-out")],
+        source_roots=[[str(tmp_path / "allowed")]],
     )
     assert bench.do("plan").error == "policy_denied"
-    bench.change(sources=[str(source)], source_roots=[], dest_roots=[str(tmp_path / "allowed")])
+    # The hub may only narrow: naming the link itself makes no way out of the owner's directory.
+    bench.change(
+        source_roots=[[str(tmp_path / "allowed")], [str(tmp_path / "allowed" / "way-out")]]
+    )
+    assert bench.do("plan").error == "policy_denied"
+    bench.change(sources=[str(source)], source_roots=[], dest_roots=[[str(tmp_path / "allowed")]])
     assert bench.do("plan").error == "policy_denied"
     (tmp_path / "sneaky").symlink_to("/etc")
     bench.change(dest_roots=[], dest_root=str(tmp_path / "sneaky"))

@@ -111,7 +111,7 @@ def test_listing_answers_once(tmp_path: Path, log: Path) -> None:
 
 def test_listing_refusals_are_words(tmp_path: Path) -> None:
     assert listing(tmp_path / "none") == Listed(error="not_found")
-    assert listing("/etc", roots=[str(tmp_path)]) == Listed(error="not_allowed")
+    assert listing("/etc", roots=[[str(tmp_path)]]) == Listed(error="not_allowed")
 
 
 def test_listing_dead_mount_answers_with_timeout(
@@ -286,7 +286,7 @@ def test_confined_listing_as_root_enters_another_accounts_directory(
     private.mkdir(mode=0o700)
     (private / "file").touch()
     os.chown(private, 65534, 65534)
-    spec = {"m": "listing", "path": str(private), "roots": [str(private)]}
+    spec = {"m": "listing", "path": str(private), "roots": [[str(private)]]}
     (result,) = Confined(spec, [secret], []).said()["result"]
     assert [entry["name"] for entry in result["entries"]] == ["file"]
 

@@ -37,7 +37,7 @@ def place() -> Iterator[Endpoint]:
         yield built
 
 
-def files(place: Endpoint, log_path: Path, *roots: str) -> Files:
+def files(place: Endpoint, log_path: Path, *roots: list[str]) -> Files:
     return Files(
         place.pool, place.uplink, str(log_path), lambda: None, lambda _: None, lambda: list(roots)
     )
@@ -54,7 +54,7 @@ def list_directory(place: Endpoint, family: Files, path: str) -> DirListResponse
 def test_listing_comes_back_with_its_request(place: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "file").write_bytes(b"123")
-    family = files(place, tmp_path / "agent.log", str(tmp_path))
+    family = files(place, tmp_path / "agent.log", [str(tmp_path)])
     answer = list_directory(place, family, str(tmp_path))
     assert (answer.request_id, answer.path, answer.error) == ("r1", str(tmp_path), None)
     assert [(e.name, e.type, e.size) for e in answer.entries] == [

@@ -21,8 +21,8 @@ if sys.platform == "linux":
     _FLAGS |= os.O_PATH  # may be entered without being readable
 
 
-def enter(cwd: str, roots: Sequence[str]) -> None:
-    """Make `cwd` this process's working directory; it lies in one of `roots`, links resolved.
+def enter(cwd: str, roots: Sequence[Sequence[str]]) -> None:
+    """Make `cwd` this process's working directory; `roots` hold it (none do where there are none).
 
     Raises:
         DirectoryRefusedError: it does not, or cannot be entered: refuse the command (126).
@@ -33,7 +33,7 @@ def enter(cwd: str, roots: Sequence[str]) -> None:
         raise DirectoryRefusedError(f"cwd cannot be entered: {e.strerror}") from e
     try:
         place = _real(fd, cwd)
-        if not any(policy_roots.is_under(place, os.path.realpath(root)) for root in roots):
+        if not roots or not policy_roots.holds(roots, place):
             raise DirectoryRefusedError("cwd lies in none of admin.allowedCwds, links resolved")
         os.fchdir(fd)
     except OSError as e:

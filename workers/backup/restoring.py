@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from workers import backup_request, backup_state
+from workers import backup_request, backup_state, policy_roots
 from workers.backup import (
     copies,
     hooks,
@@ -204,7 +204,7 @@ def _open_goal(ground: Ground, name: str, *, make: bool) -> str:
             raise BackupError("bad_path", f"{ground.spec.to!r} must be an absolute path")
         goal, roots = f"{base}/{name}", job.restore_roots
     real = os.path.realpath(goal)
-    if not sources.lies_in(real, roots):
+    if not policy_roots.holds(roots, real):
         raise BackupError("policy_denied", f"{goal} leads to {real}, outside the allowed roots")
     backup_request.check_place(real)
     if make:

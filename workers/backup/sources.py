@@ -59,8 +59,8 @@ class Source(msgspec.Struct, frozen=True):
             os.close(self.fd)
 
 
-def open_directory(path: str, roots: Sequence[str], reason: str) -> Source:
-    """Open a directory that must lie in `roots` (none: anywhere).
+def open_directory(path: str, roots: Sequence[Sequence[str]], reason: str) -> Source:
+    """Open a directory that `roots` hold (`policy_roots`).
 
     Raises:
         BackupError: `reason` (not there, no directory), or `policy_denied`.
@@ -70,15 +70,10 @@ def open_directory(path: str, roots: Sequence[str], reason: str) -> Source:
     except OSError as e:
         raise BackupError(reason, f"{path}: {e.strerror}") from e
     real = _where(fd, path)
-    if not lies_in(real, roots):
+    if not policy_roots.holds(roots, real):
         os.close(fd)
         raise BackupError("policy_denied", f"{path} leads to {real}, outside the allowed roots")
     return Source(path, real, fd, os.fstat(fd).st_dev)
-
-
-def lies_in(real: str, roots: Sequence[str]) -> bool:
-    """Tell whether a resolved path lies in one of the roots, whose own links are resolved here."""
-    return not roots or any(policy_roots.is_under(real, os.path.realpath(root)) for root in roots)
 
 
 def _where(fd: int, path: str) -> str:

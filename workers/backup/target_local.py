@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workers import policy_roots
-from workers.backup import layout, sources
+from workers.backup import layout
 from workers.backup.layout import LATEST
 from workers.backup.manifest import sync_directory
 from workers.backup.sources import Source
@@ -42,7 +42,7 @@ class LocalTarget:
         self._tools = tools
         self.root = _resolved(job.dest_root)
         check_place(self.root)
-        if not sources.lies_in(self.root, job.dest_roots):
+        if not policy_roots.holds(job.dest_roots, self.root):
             raise BackupError("policy_denied", f"{self.root} is outside backup.allowedDestRoots")
         for source in opened:
             copy = f"{self.root}/{source.name}"

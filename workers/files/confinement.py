@@ -31,7 +31,7 @@ def confine_to(spec: TailSpec | ListingSpec, secret_dirs: list[str]) -> Report:
     if isinstance(spec, TailSpec):
         return confine(_for_tail(spec.path, secrets))
     keep = {capabilities.CAP_DAC_READ_SEARCH} if landlock.version() else set()
-    roots = tuple(spec.roots) or ("/",)
+    roots = tuple(spec.roots[0]) if spec.roots else ("/",)  # the owner's, where there are two
     return confine(Confinement(list_dirs=roots, keep=frozenset(keep), secret_dirs=secrets))
 
 

@@ -19,17 +19,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from workers import policy_roots
 from workers.files.errors import FilesError, from_os_error
 from workers.messages import Entry, Listed
 
 MAX_NAMES_BYTES = 512 << 10
 
 
-def list_directory(path: str, roots: list[str], max_entries: int) -> Listed:
+def list_directory(path: str, roots: list[list[str]], max_entries: int) -> Listed:
     """Return the entries of `path` by name.
 
     Args:
-        roots: directories that `path` must lie in once links are resolved; empty: any.
+        roots: what `path` must lie in once links are resolved, as `policy_roots.holds` takes it.
         max_entries: at most so many are returned; `truncated` tells that there are more.
 
     Returns:
@@ -43,24 +44,12 @@ def list_directory(path: str, roots: list[str], max_entries: int) -> Listed:
         raise FilesError("bad_path")
     try:
         real = os.path.realpath(path)
-        if not is_within(real, roots):
+        if not policy_roots.holds(roots, real):
             raise FilesError("not_allowed")
         with _opened(real) as directory:
             return _read(directory, max_entries)
     except OSError as e:
         raise from_os_error(e) from e
-
-
-def is_within(real: str, roots: list[str]) -> bool:
-    """Does a path without links lie in one of `roots`, or are there none?"""
-    return not roots or any(_lies_in(real, os.path.realpath(root)) for root in roots)
-
-
-def _lies_in(real: str, root: str) -> bool:
-    try:
-        return os.path.commonpath((real, root)) == root
-    except ValueError:  # another drive
-        return False
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from workers.messages import Entry, Finished, Listed, encode
 
 
 def listed(path: Path | str, roots: list[Path] | None = None, max_entries: int = 5000) -> Listed:
-    return list_directory(str(path), [str(root) for root in roots or []], max_entries)
+    side = [str(root) for root in roots or []]
+    return list_directory(str(path), [side] if side else [], max_entries)
 
 
 def refusal(path: Path | str, roots: list[Path] | None = None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from workers import policy_roots
 from workers.policy import (
     KILL_SWITCH,
     AdminSection,
@@ -174,7 +175,7 @@ def test_kill_switch_that_cannot_be_looked_at_locks(tmp_path: Path):
 def test_listing_is_judged_by_its_worker_not_by_its_text():
     both = policy(dir_browse=DirBrowseSection(allowed_roots=["/srv"]))
     assert both.listing("/elsewhere").allowed
-    assert both.listing_roots() == ["/srv"]
+    assert both.listing_roots() == [["/srv"]]
     assert policy().listing_roots() == []
 
 
@@ -186,19 +187,29 @@ def test_listing_of_what_is_no_path_is_refused(path):
 @pytest.mark.parametrize(
     ("machine", "tenant", "roots"),
     [
-        (["/srv"], ["/srv/a", "/etc"], ["/srv/a"]),
-        (["/srv/a", "/etc"], ["/srv"], ["/srv/a"]),
-        (["/srv"], [], ["/srv"]),
-        ([], ["/srv"], ["/srv"]),
-        (["/srv"], ["/srvx"], []),
+        (["/srv"], ["/srv/a", "/etc"], [["/srv"], ["/srv/a", "/etc"]]),
+        (["/srv/a", "/etc"], ["/srv"], [["/srv/a", "/etc"], ["/srv"]]),
+        (["/srv"], [], [["/srv"]]),
+        ([], ["/srv"], [["/srv"]]),
+        (["/srv"], ["/srvx"], [["/srv"], ["/srvx"]]),
     ],
 )
-def test_roots_of_two_sides_are_what_lies_in_both(machine, tenant, roots):
+def test_roots_of_two_sides_are_both_for_the_worker_to_look_at(machine, tenant, roots):
     both = policy(
         f"dirBrowse: {{allowedRoots: {machine}}}", f"dirBrowse: {{allowedRoots: {tenant}}}"
     )
     assert both.listing_roots() == roots
-    assert both.listing("/srv").allowed is bool(roots)
+    assert both.listing("/srv").allowed is (tenant != ["/srvx"])
+
+
+def test_place_lies_in_the_roots_of_both_sides_with_their_links_resolved(tmp_path: Path):
+    (tmp_path / "owner" / "a").mkdir(parents=True)
+    (tmp_path / "owner" / "out").symlink_to("/etc")
+    owner = [f"{tmp_path}/owner"]
+    assert policy_roots.holds([owner, [f"{tmp_path}/owner/a"]], f"{tmp_path}/owner/a/b")
+    assert not policy_roots.holds([owner, [f"{tmp_path}/owner/a"]], f"{tmp_path}/owner")
+    assert not policy_roots.holds([owner, [f"{tmp_path}/owner/out"]], "/etc")
+    assert policy_roots.holds([], "/anywhere")
 
 
 def test_backup_exclusions_of_both_sides_add_up():
@@ -210,7 +221,7 @@ def test_backup_exclusions_of_both_sides_add_up():
 def test_backup_roots_are_told():
     both = policy("backup: {allowedDestRoots: [/backup]}")
     assert both.backup("/backup/x", "allowedDestRoots").allowed
-    assert both.backup_roots("allowedDestRoots") == ["/backup"]
+    assert both.backup_roots("allowedDestRoots") == [["/backup"]]
     assert not both.backup("relative", "allowedDestRoots").allowed
 
 

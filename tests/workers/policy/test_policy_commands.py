@@ -285,7 +285,7 @@ def test_impossible_cwd_is_refused(allow, cwd):
 
 def test_cwd_is_handed_to_the_worker_with_its_roots(allow):
     spec = launched(allow("ls", allowed_cwds=["/srv"]).command("ls", cwd="/srv/x")).spec(5.0)
-    assert (spec.cwd, spec.cwd_roots, spec.timeout_s) == ("/srv/x", ["/srv"], 5.0)
+    assert (spec.cwd, spec.cwd_roots, spec.timeout_s) == ("/srv/x", [["/srv"]], 5.0)
 
 
 def test_no_cwd_means_home(allow):
@@ -344,7 +344,10 @@ def test_tenant_that_allows_no_command_denies_all(allow):
 
 def test_tenant_narrows_the_directories(allow):
     policy = allow("ls", allowed_cwds=["/srv", "/tmp"], tenant="admin: {allowedCwds: [/srv/a, /x]}")
-    assert launched(policy.command("ls", cwd="/srv/a")).cwd_roots == ["/srv/a"]
+    assert launched(policy.command("ls", cwd="/srv/a")).cwd_roots == [
+        ["/srv", "/tmp"],
+        ["/srv/a", "/x"],
+    ]
 
 
 # -- the token ----------------------------------------------------------------------------------
