@@ -16,7 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.backup_schedules import Moments, Schedule, Schedules, is_due, is_missed, next_s
+from agent.backup_schedules import (
+    AHEAD_S,
+    Moments,
+    Schedule,
+    Schedules,
+    is_due,
+    is_missed,
+    next_s,
+)
 from agent.backups import Backups
 from agent.clock import YEAR_2020_MS, wall_ms
 from agent.disk import Disk
@@ -60,6 +68,7 @@ class BackupClock:
         self._pending: set[str] = set()
         self._tidied_s = float("-inf")
         self._ends: dict[Path, tuple[object, float, float]] = {}
+        self._damage: str | None = None
         self.overdue: tuple[str, ...] = ()
 
     def start(self) -> None:
@@ -83,11 +92,19 @@ class BackupClock:
         def done(error: Exception | None) -> None:
             if error is not None:
                 self._log.error("schedules cannot be read", error=repr(error))
+            self._tell_damage()
             self.overdue = tuple(late)
             for schedule, is_late in due:
                 self._begin(schedule, is_late=is_late)
 
         self._disk.submit(task, done)
+
+    def _tell_damage(self) -> None:
+        """Once: it is looked at every 20 s."""
+        damage = self._schedules.damage
+        if damage is not None and damage != self._damage:
+            self._log.error("schedules cannot be read", error=damage)
+        self._damage = damage
 
     def _due(self, moments: dict[str, Moments], now_s: float) -> list[tuple[Schedule, bool]]:
         """Disk thread: what is to be started, each start noted already."""
@@ -111,7 +128,9 @@ class BackupClock:
 
     def _is_late(self, schedule: Schedule, since_s: float, now_s: float) -> bool:
         folder = self._backups.store.folder(schedule.plan_id)
-        ran_s, complete_s = self._last_ends(folder)
+        # What a clock that was wrong has noted would hide for years that nothing runs.
+        ends = self._last_ends(folder)
+        ran_s, complete_s = (each if each <= now_s + AHEAD_S else 0.0 for each in ends)
         if self._max_age_hours is not None:
             return now_s - max(since_s, complete_s) > self._max_age_hours * 3600
         is_running = backup_state.read(folder)["state"] == "running"

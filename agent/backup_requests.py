@@ -109,6 +109,7 @@ class BackupRequests:
                 said.append(act())
             finally:
                 told.extend(map(_on_wire, self._schedules.read()))
+            self._schedules.refuse_damage()
 
         def done(error: Exception | None) -> None:
             detail = str(error) if error is not None else said[0]

@@ -3,7 +3,8 @@
 `schedules.json` beside the plans; the command line writes it with no agent running, the agent reads
 it again when it has changed. The last start of each is in `scheduled.json`, so that after sleep or
 downtime what was missed is caught up once, and never twice in one period. Rules: what was set on
-the machine stays the machine's: a hub may switch it off and on, and neither change nor remove it.
+the machine stays the machine's: a hub may switch it off and on, and neither change nor remove it;
+a file that cannot be read is told, and never written over.
 Source: docs/reference/backup.rst; contract 1.7 `backup_schedule_set`; cronsim.
 """
 
@@ -26,6 +27,8 @@ MAX_SCHEDULES = 200
 CATCH_UP = timedelta(days=14)
 # How long after its time a run may end before it counts as one that did not take place.
 GRACE_S = 6 * 3600.0
+# A moment further ahead than that was noted by a clock that was wrong: it counts no more.
+AHEAD_S = 26 * 3600.0
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -120,6 +123,7 @@ class Schedules:
         self, root: Path, fixed: Sequence[Schedule] = (), fault: str | None = None
     ) -> None:
         self.fault = fault
+        self.damage: str | None = None  # why the file cannot be read
         self._root = root
         self._fixed = list(fixed)
         self._seen: tuple[int, int] | None = None
@@ -136,29 +140,38 @@ class Schedules:
         return [*self._fixed, *(each for each in self.written() if each.id not in fixed)]
 
     def written(self) -> list[Schedule]:
-        """Return those of the file, which is read only when it has changed."""
+        """Return those of the file, which is read only when it has changed.
+
+        Of a damaged one what was read last, and `damage` says so.
+        """
+        path = self._root / SCHEDULES
         try:
-            found = os.stat(self._root / SCHEDULES)
-        except OSError:
-            self._seen, self._schedules = None, []
-            return []
-        seen = (found.st_mtime_ns, found.st_size)
-        if seen != self._seen:
-            try:
-                data = (self._root / SCHEDULES).read_bytes()
-                self._schedules = msgspec.json.decode(data, type=list[Schedule])
-            except (OSError, msgspec.MsgspecError):
-                self._schedules = []
-            self._seen = seen
+            found = os.stat(path)
+            seen = (found.st_mtime_ns, found.st_size)
+            if seen != self._seen:
+                self._schedules = msgspec.json.decode(path.read_bytes(), type=list[Schedule])
+            self._seen, self.damage = seen, None
+        except FileNotFoundError:
+            self._seen, self._schedules, self.damage = None, [], None
+        except (OSError, msgspec.MsgspecError) as e:
+            self.damage = f"{path}: {e}: put it back from a copy, or remove it and add them again"
         return list(self._schedules)
+
+    def refuse_damage(self) -> None:
+        """Go on only where the file is what was written; raises BackupError `io_error`."""
+        self.written()
+        if self.damage is not None:
+            raise BackupError("io_error", self.damage)
 
     def write(self, schedules: list[Schedule], now_s: float) -> None:
         """Replace the schedules; what is new or changed counts from now on.
 
         Raises:
-            BackupError: `bad_schedule`: one is wrong, there are too many, or two share an id.
+            BackupError: `bad_schedule`: one is wrong, there are too many, or two share an id;
+                `io_error`: those that are there cannot be read.
             OSError: the disk refuses.
         """
+        self.refuse_damage()
         if len(schedules) > MAX_SCHEDULES or len({s.id for s in schedules}) < len(schedules):
             raise _bad(f"at most {MAX_SCHEDULES} schedules, each with an id of its own")
         for schedule in schedules:
@@ -194,10 +207,12 @@ class Schedules:
     def settle(self, now_s: float) -> dict[str, Moments]:
         """Return the moments of every schedule; those of new and changed ones begin now."""
         known = self.moments()
-        found = {}
-        for schedule in self.read():
+        schedules = self.read()
+        found = {} if self.damage is None else dict(known)
+        for schedule in schedules:
             moments = known.get(schedule.id)
-            if moments is None or moments.text != schedule.text:
+            is_new = moments is None or moments.text != schedule.text
+            if moments is None or is_new or moments.start_s > now_s + AHEAD_S:
                 moments = Moments(schedule.text, now_s, now_s)
             found[schedule.id] = moments
         if found != known:
@@ -229,7 +244,9 @@ class Schedules:
         fresh = self._root / f"{name}.new"
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(fd, data)
+            view = memoryview(data)
+            while view:  # a nearly full disk takes a part first, without an error
+                view = view[os.write(fd, view) :]
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -93,8 +93,7 @@ def _degraded(agent: Agent) -> list[str]:
         told.append("telemetry workers end at once")
     if agent.rules.is_disk_full:
         told.append("disk_full")
-    if agent.schedules.fault is not None:
-        told.append(agent.schedules.fault)
+    told += [each for each in (agent.schedules.fault, agent.schedules.damage) if each is not None]
     told += [f"backup overdue: {plan}" for plan in agent.backup_clock.overdue]
     return told
 

@@ -131,7 +131,11 @@ def _policy(options: argparse.Namespace) -> Policy:
     if report.settings is not None:
         found = report.settings
         return policy.load(
-            found.sections, found.policy_file, state_dir=found.dirs.state, origins=found.origins
+            found.sections,
+            found.policy_file,
+            state_dir=found.dirs.state,
+            origins=found.origins,
+            tenant=policy.tenant_document(found.identity.policy if found.identity else None),
         )
     where = dirs.find()
     if report.config_file is None:

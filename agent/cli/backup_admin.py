@@ -125,6 +125,7 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
 def schedule(options: argparse.Namespace, engine: Policy, store: Store) -> int:
     """List, add or remove a schedule; a running agent takes it up by itself."""
     kept = Schedules(store.root, from_config(engine.sections.backup.schedules or ()))
+    kept.refuse_damage()
     known = kept.written()
     if options.schedule_verb == "ls":
         _show(kept, kept.read(), as_json=output.wants_json(options))

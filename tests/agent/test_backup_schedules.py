@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from agent.backup_clock import BackupClock
-from agent.backup_schedules import GRACE_S, Schedule, Schedules, is_due, next_s
+from agent.backup_schedules import GRACE_S, SCHEDULES, Schedule, Schedules, is_due, next_s
 from agent.backup_store import KEEP_MS, Store, plan_of
 from agent.errors import BackupPlanError
 from tests.doubles.disk import DiskDouble
@@ -109,6 +110,38 @@ def test_schedule_that_is_changed_or_switched_on_again_counts_from_then_on(tmp_p
     assert list(kept.moments()) == ["n"]
 
 
+def test_schedules_are_whole_on_a_disk_that_takes_a_part_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """write(2) on a nearly full disk takes what fits, and says so only in its result."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    Schedules(tmp_path).write([NIGHTLY, hubs("a")], 0.0)
+    assert [each.id for each in Schedules(tmp_path).read()] == ["n", "a"]
+    assert sorted(Schedules(tmp_path).moments()) == ["a", "n"]
+
+
+def test_damaged_schedules_are_told_and_never_written_over(tmp_path: Path) -> None:
+    fixed = Schedule(id="fixed", plan_id="p", cron="0 1 * * *")
+    kept = Schedules(tmp_path, [fixed])
+    kept.write([NIGHTLY], 100.0)
+    kept.note_start("n", 200.0)
+    whole = (tmp_path / SCHEDULES).read_bytes()
+    (tmp_path / SCHEDULES).write_bytes(whole[:20])
+    # Who has read them before goes on with them; who has not still has the owner's.
+    assert [each.id for each in kept.read()] == ["fixed", "n"]
+    fresh = Schedules(tmp_path, [fixed])
+    assert [each.id for each in fresh.read()] == ["fixed"]
+    for change in (lambda: fresh.write([], 300.0), lambda: fresh.take_from_hub([hubs("a")], 300.0)):
+        with pytest.raises(BackupError) as caught:
+            change()
+        assert caught.value.reason == "io_error" and SCHEDULES in str(caught.value)
+    fresh.settle(400.0)
+    (tmp_path / SCHEDULES).write_bytes(whole)
+    assert [each.id for each in fresh.read()] == ["fixed", "n"] and fresh.damage is None
+    assert fresh.settle(500.0)["n"].start_s == 200.0
+
+
 class Started:
     """In the place of the family."""
 
@@ -186,6 +219,21 @@ def test_clock_starts_what_is_due_once(started: Callable[..., Time]) -> None:
     time.passes(2 * HOUR)
     assert time.family.plans == ["p"]
     time.passes(5 * 24 * HOUR)
+    assert time.family.plans == ["p", "p"]
+
+
+def test_clock_that_was_years_ahead_for_a_moment_silences_nothing(
+    started: Callable[..., Time],
+) -> None:
+    """A machine without a battery may wake up in 2036, run its backup, and then be set right."""
+    time = started(NIGHTLY, max_age_hours=24.0)
+    ten_years = 10 * 365 * 24 * HOUR
+    time.passes(ten_years)
+    assert time.family.plans == ["p"]
+    time.runs()
+    time.passes(-ten_years)
+    assert time.family.plans == ["p"]
+    assert time.passes(26 * HOUR) == ["p"]
     assert time.family.plans == ["p", "p"]
 
 

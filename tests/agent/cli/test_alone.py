@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agent import config as settings
 from agent import exits
-from agent.cli import completion, config, logs, pause, resume, run, stop
+from agent.cli import backup, completion, config, logs, pause, resume, run, stop
+from workers.policy import Sections
 
 GOOD = {"clientId": "web-1", "serverUrl": "https://hub.example", "authToken": "s3cr3t-t0ken"}
 
@@ -165,3 +168,20 @@ def test_config_show_says_what_the_policy_decides_instead(nobody: Path, capsys: 
     write(nobody / "policy.yaml", "admin:\n  allowedCommands: [df]\n")
     config.run(["show", "--config", str(path)])
     assert "policy.yaml decides instead: admin.allowedCommands" in capsys.readouterr().err
+
+
+def test_backup_by_hand_keeps_to_what_the_tenant_excludes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deny from either side wins, whoever types."""
+    enrolled = SimpleNamespace(
+        sections=Sections(),
+        policy_file=tmp_path / "policy.yaml",
+        dirs=SimpleNamespace(state=tmp_path),
+        origins={},
+        identity=SimpleNamespace(policy={"backup": {"excludeGlobs": ["private"]}}),
+    )
+    report = SimpleNamespace(settings=enrolled)
+    monkeypatch.setattr(settings, "inspect", lambda _options: report)
+    engine = backup._policy(argparse.Namespace(config=None))
+    assert engine.backup_excludes() == ["private"]
