@@ -322,3 +322,20 @@ def peak_of_worker(bench: BackupBench) -> int:
         except (OSError, IndexError):
             continue  # it has just ended
     return 0
+
+
+def test_restore_writes_into_the_directory_that_was_checked(
+    bench: BackupBench, source: Path, tmp_path: Path
+) -> None:
+    """A link that takes the directory's place between the check and rsync's start leads nowhere."""
+    bench.well("run")
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    swap = f"mv {source} {source}.moved && ln -s {victim} {source}"
+    looks = "*--version*|*--dry-run*"
+    lines = f'case "$*" in {looks}) ;; *) {swap};; esac\nexec $RSYNC "$@"'
+    instead_of_rsync(bench, tmp_path / "swapping", lines)
+    (source / "a").unlink()
+    bench.do("restore")
+    assert source.is_symlink() and list(victim.iterdir()) == []
+    assert (Path(f"{source}.moved") / "a").exists()

@@ -41,7 +41,9 @@ NOTHING = Features(acls=False, xattrs=False, hard_links=False, checksum=None)
 
 
 class Transfer(msgspec.Struct, frozen=True):
-    """One rsync. One of `source` and `dest` is `./`; the other may be remote.
+    """One rsync. What files are read from or written to is `./`, a directory that was opened.
+
+    The other of `source` and `dest` is absolute, maybe remote; a look alone has no `./`.
 
     `link_dests`: absolute paths at the destination (relative ones a dry run would not find);
     `files_from`: a file of names, each ended by a NUL.

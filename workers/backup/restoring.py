@@ -2,7 +2,8 @@
 
 A dry run comes first and says what would be overwritten. To another directory: `DIR/<name>/<rel>`.
 From another host the copy is pulled over ssh. Files that failed are listed and kept, so
-that those alone can be tried again. Nothing is ever deleted.
+that those alone can be tried again. Nothing is ever deleted. Rule: files are written into the
+directory that was opened and checked: whose owner puts a link in its place meanwhile gets nothing.
 Source: docs/reference/backup.rst.
 """
 
@@ -13,6 +14,7 @@ import sys
 assert sys.platform != "win32"
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -150,36 +152,25 @@ def _one(
     *,
     dry_run: bool,
 ) -> Job[None]:
-    where = _open_goal(ground, name, make=not dry_run)
+    where, roots = _goal(ground, name)
     files_from = _list_file(ground, paths) if paths else None
-    origin: Source | None = None
+    opened: list[Source] = []
     if ground.job.host is None:
-        place = ground.target.path(copy.place(name))
-        origin = sources.open_directory(place, (), "no_backup")
-        transfer = Transfer("./", f"{where}/", files_from=files_from)
-        origin.enter()
-        gauge.begin_source(origin)
-    else:
-        transfer = Transfer(
-            ground.target.argument(copy.place(name)), f"{where}/", files_from=files_from
-        )
+        opened.append(sources.open_directory(ground.target.path(copy.place(name)), (), "no_backup"))
+        gauge.begin_source(opened[0])
+    if not dry_run:
+        opened.append(_made(where, roots))
+        opened[-1].enter()
+        where = "."
+    source = ground.target.argument(copy.place(name))
+    transfer = Transfer(source, f"{where}/", files_from=files_from)
     prefix = os.fsencode(name)
-
-    def take(batch: Batch) -> None:
-        for line in batch.lines():
-            if isinstance(line, Item):
-                if dry_run:
-                    _count(back, prefix, line)
-                else:
-                    gauge.item(line)
-            elif isinstance(line, Meter) and not dry_run:
-                gauge.meter(line.transferred)
-
+    take = _counter(back, prefix) if dry_run else _measurer(gauge)
     try:
         code, words = yield from ground.rsync(transfer, take, dry_run=dry_run)
     finally:
-        if origin is not None:
-            origin.close()
+        for each in opened:
+            each.close()
     outcome = outcomes.judge(code, words)
     if outcome.verdict in ("again", "failed"):
         raise BackupError(outcome.error, outcome.sentence)
@@ -190,8 +181,8 @@ def _one(
         _note(back, outcome.verdict == "partial", words)
 
 
-def _open_goal(ground: Ground, name: str, *, make: bool) -> str:
-    """Return the directory that is restored into, checked; it is made if need be."""
+def _goal(ground: Ground, name: str) -> tuple[str, list[list[str]]]:
+    """Return where it is restored to, links resolved, and what must hold that."""
     job = ground.job
     if ground.spec.to is None:
         goal = next((s for s in job.sources if backup_request.name_of(s) == name), None)
@@ -207,18 +198,48 @@ def _open_goal(ground: Ground, name: str, *, make: bool) -> str:
     if not policy_roots.holds(roots, real):
         raise BackupError("policy_denied", f"{goal} leads to {real}, outside the allowed roots")
     backup_request.check_place(real)
-    if make:
-        try:
-            os.makedirs(real, exist_ok=True)
-        except OSError as e:
-            raise BackupError("bad_path", f"{e.filename}: {e.strerror}") from e
-    return real
+    return real, roots
+
+
+def _made(goal: str, roots: list[list[str]]) -> Source:
+    """Make the directory if need be, open it, and look at what was opened."""
+    try:
+        os.makedirs(goal, exist_ok=True)
+    except OSError as e:
+        raise BackupError("bad_path", f"{e.filename}: {e.strerror}") from e
+    opened = sources.open_directory(goal, roots, "bad_path")
+    try:
+        backup_request.check_place(opened.real)
+    except BackupError:
+        opened.close()
+        raise
+    return opened
 
 
 def _list_file(ground: Ground, paths: list[bytes]) -> str:
     file = ground.folder / "files"
     backup_state.write_private(file, b"".join(path + b"\0" for path in paths))
     return os.fspath(file)
+
+
+def _counter(back: Back, prefix: bytes) -> Callable[[Batch], None]:
+    def take(batch: Batch) -> None:
+        for line in batch.lines():
+            if isinstance(line, Item):
+                _count(back, prefix, line)
+
+    return take
+
+
+def _measurer(gauge: Gauge) -> Callable[[Batch], None]:
+    def take(batch: Batch) -> None:
+        for line in batch.lines():
+            if isinstance(line, Item):
+                gauge.item(line)
+            elif isinstance(line, Meter):
+                gauge.meter(line.transferred)
+
+    return take
 
 
 def _count(back: Back, prefix: bytes, item: Item) -> None:
