@@ -144,6 +144,25 @@ class Https:
             raise _told(e) from e
 
 
+def proxies_for(url: str, told: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxies that `requests` is to use for a URL, by scheme.
+
+    Args:
+        told: by http, https, all and no, as the environment gives them.
+    """
+    from requests.utils import should_bypass_proxies
+
+    if should_bypass_proxies(url, no_proxy=told.get("no") or ""):
+        return {}
+    every = told.get("all")
+    found = {scheme: told.get(scheme) or every for scheme in ("http", "https")}
+    return {
+        scheme: proxy if "://" in proxy else f"http://{proxy}"
+        for scheme, proxy in found.items()
+        if proxy
+    }
+
+
 def bearer(token: str) -> dict[str, str]:
     """Show a bearer token."""
     return {"Authorization": f"Bearer {token}"}
@@ -176,22 +195,9 @@ def _session(access: Access) -> Any:
 
     session = requests.Session()
     session.trust_env = False
-    session.proxies.update(_proxies(access))
+    session.proxies.update(proxies_for(access.base_url, access.proxies))
     session.mount("https://", Adapter(max_retries=0, pool_maxsize=1))
     return session
-
-
-def _proxies(access: Access) -> dict[str, str]:
-    from requests.utils import should_bypass_proxies
-
-    told = access.proxies
-    if should_bypass_proxies(access.base_url, no_proxy=told.get("no") or ""):
-        return {}
-    every = told.get("all")
-    found = {scheme: told.get(scheme) or every for scheme in ("http", "https")}
-    return {
-        scheme: url if "://" in url else f"http://{url}" for scheme, url in found.items() if url
-    }
 
 
 def _context(access: Access) -> ssl.SSLContext:

@@ -230,6 +230,15 @@ def test_keys_sync_goes_through_the_configured_proxy(home: Path, server: KeyServ
     assert server.requests[0][0] == "http://127.0.0.1:1/octocat.keys"
 
 
+def test_keys_sync_goes_past_the_proxy_to_whom_no_proxy_names(
+    home: Path, server: KeyServer
+) -> None:
+    """As the link and the heartbeat do: `keys.baseUrl` may be a server of the machine's own net."""
+    server.body = ed25519(1).encode()
+    gone = "http://127.0.0.1:1"
+    assert run(server.url, proxies={"http": gone, "all": gone, "no": "127.0.0.1"}).ok
+
+
 def test_keys_sync_proxy_that_is_gone(home: Path) -> None:
     result = run("http://127.0.0.1:1", proxies={"http": "http://127.0.0.1:1"})
     assert_refused(home, result, "proxy")

@@ -31,6 +31,8 @@ def import_all() -> None:
     import requests  # noqa: F401
     import truststore  # noqa: F401
 
+    from workers import https  # noqa: F401
+
     "github.com".encode("idna")
 
 
@@ -61,7 +63,7 @@ def fetch(url: str, ca_file: str | None, proxies: dict[str, str]) -> bytes:
 
     Args:
         ca_file: trust these authorities and no others; None: the system's.
-        proxies: `{"https": "http://user:password@host:port"}`; nothing else is used.
+        proxies: by http, https, all and no; nothing else is used.
 
     Raises:
         SyncError: `tls`, `timeout`, `unreachable`, `proxy`, `redirect`, `http_<status>`, `html`,
@@ -70,7 +72,7 @@ def fetch(url: str, ca_file: str | None, proxies: dict[str, str]) -> bytes:
     import requests
 
     try:
-        with _session(ca_file, proxies) as session:
+        with _session(url, ca_file, proxies) as session:
             with session.get(
                 url, allow_redirects=False, stream=True, timeout=DEADLINE_S, headers=_HEADERS
             ) as answer:
@@ -88,8 +90,10 @@ def fetch(url: str, ca_file: str | None, proxies: dict[str, str]) -> bytes:
 _HEADERS = {"Accept": "text/plain", "Accept-Encoding": "identity", "User-Agent": "jackline"}
 
 
-def _session(ca_file: str | None, proxies: dict[str, str]) -> requests.Session:
+def _session(url: str, ca_file: str | None, proxies: dict[str, str]) -> requests.Session:
     import requests
+
+    from workers.https import proxies_for
 
     context = _tls_context(ca_file)
 
@@ -107,7 +111,7 @@ def _session(ca_file: str | None, proxies: dict[str, str]) -> requests.Session:
 
     session = requests.Session()
     session.trust_env = False
-    session.proxies.update(proxies)
+    session.proxies.update(proxies_for(url, proxies))
     session.mount("https://", Adapter(max_retries=0))
     return session
 
