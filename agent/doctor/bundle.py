@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import stat
 import sys
 import tarfile
 from collections import deque
@@ -77,11 +78,14 @@ def _machine() -> dict[str, str]:
 def _log(path: Path) -> bytes:
     """Of root the file is read as whose directory it is in: a link there leads to nothing more."""
     is_root = sys.platform != "win32" and os.geteuid() == 0
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a FIFO in its place must not hold us up
     try:
         with (
             dirs.as_owner(path.parent) if is_root else contextlib.nullcontext(),
-            open(path, "rb") as file,
+            os.fdopen(os.open(path, flags), "rb") as file,
         ):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return f"{path}: is not a regular file\n".encode()
             return b"".join(deque(file, maxlen=LOG_LINES))
     except DirectoryError as e:
         return f"{e}\n".encode()

@@ -184,6 +184,6 @@ def _cut(data: bytes, max_bytes: int) -> int:
     if at:
         return at
     at = max_bytes
-    while at > max_bytes - 4 and data[at] & 0xC0 == 0x80:  # a character goes on here
+    while at > max_bytes - 3 and data[at] & 0xC0 == 0x80:  # a character goes on here
         at -= 1
     return at

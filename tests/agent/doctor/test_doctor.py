@@ -220,6 +220,12 @@ def test_doctor_bundle_holds_no_secret(environ: dict[str, str], tmp_path: Path) 
         bundle.write(path, here, [])
 
 
+def test_doctor_bundle_does_not_wait_for_a_pipe_in_the_log_s_place(tmp_path: Path) -> None:
+    path = tmp_path / "agent.log"
+    os.mkfifo(path)
+    assert bundle._log(path) == f"{path}: is not a regular file\n".encode()
+
+
 def test_doctor_command_prints_findings_and_exit_code(
     environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

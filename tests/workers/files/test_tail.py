@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workers.files.errors import FilesError
@@ -224,6 +224,7 @@ def test_texts_cut_no_character_in_two() -> None:
     assert all(len(piece.encode()) <= 101 for piece in pieces)
 
 
+@example(b"\x80" * 9, 12)  # no character begins here: a cut must get on all the same
 @given(st.binary(max_size=2000) | st.text(max_size=500).map(str.encode), st.integers(12, 200))
 def test_texts_stay_in_their_size_and_lose_nothing(data: bytes, max_bytes: int) -> None:
     pieces = texts(data, max_bytes)
