@@ -7,9 +7,11 @@ on the server's loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from hub import retention
 from hub.admin.namespace import AdminEvents
 from hub.admin.service import Admin
 from hub.agents.admission import Admission
@@ -40,6 +42,7 @@ from hub.jobs.queue import Jobs
 from hub.jobs.reconciliation import Reconciliation
 from hub.keyring import Keyring
 from hub.keys.service import Keys
+from hub.loops import keep_up
 from hub.operators.doors import Doors
 from hub.operators.logins import Logins
 from hub.operators.uses import Uses
@@ -129,26 +132,33 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def forever(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a loop on the side for as long as the hub runs, whatever it meets."""
+        self.later(keep_up(loop))
+
     async def start(self) -> None:
         """Begin what runs by itself."""
         await self.shells.start()
-        self.later(self.sockets.eio.watch())
-        self.later(self.console.check_forever())
-        self.later(Growth(self.database, self.console).look_forever())
-        self.later(seals.keep_sealing(self.database, self.keyring, self.settings.audit_days))
+        self.forever(self.sockets.eio.watch)
+        self.forever(self.console.check_forever)
+        self.forever(Growth(self.database, self.console).look_forever)
+        self.forever(
+            partial(seals.keep_sealing, self.database, self.keyring, self.settings.audit_days)
+        )
         self.artifacts.prepare()
-        self.later(heartbeat_upkeep.run(self))
-        self.later(self.jobs.run())
-        self.later(self.admin.run())
-        self.later(self.alerts.run())
-        self.later(self.alerts.run_sending())
+        self.forever(partial(heartbeat_upkeep.run, self))
+        self.forever(partial(retention.forget_forever, self.database, self.settings.history_days))
+        self.forever(self.jobs.run)
+        self.forever(self.admin.run)
+        self.forever(self.alerts.run)
+        self.forever(self.alerts.run_sending)
         self.later(self.presence.settle())
-        self.later(self.presence.write_forever())
-        self.later(self.pings.ask_forever())
-        self.later(self.housekeeping.look_forever())
-        self.later(self.housekeeping.sweep_forever())
-        self.later(self.telemetry.store_forever())
-        self.later(self.telemetry.sweep_forever())
+        self.forever(self.presence.write_forever)
+        self.forever(self.pings.ask_forever)
+        self.forever(self.housekeeping.look_forever)
+        self.forever(self.housekeeping.sweep_forever)
+        self.forever(self.telemetry.store_forever)
+        self.forever(self.telemetry.sweep_forever)
 
     async def stop(self) -> None:
         """End what runs by itself, then the database."""

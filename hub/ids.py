@@ -11,6 +11,11 @@ import uuid
 from hub.clock import now_ms
 
 
+def first_of(stamp_ms: int) -> str:
+    """Return what the identifiers of a moment and all later ones sort behind."""
+    return str(uuid.UUID(int=max(0, stamp_ms) << 80))
+
+
 def new_id() -> str:
     """Return a new identifier: 36 characters, lower case; later ones sort behind."""
     value = (now_ms() << 80) | secrets.randbits(80)

@@ -91,9 +91,9 @@ def read(cursor: str, types: list[type]) -> list[Any]:
 
 def _fits(value: Any, kind: type) -> bool:
     """Tell whether a database can compare a value with a column of a type."""
-    if kind is float:
-        return isinstance(value, float | int) and abs(value) < math.inf
-    if kind is int:
+    if kind is float and isinstance(value, float):
+        return math.isfinite(value)
+    if kind in (int, float):
         return type(value) is int and abs(value) < 2**63
     return isinstance(value, kind) and not re.search(r"[\0\ud800-\udfff]", str(value))
 

@@ -70,6 +70,8 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
     recording_max_bytes: Annotated[int, Meta(gt=0)] = 64 * 1024 * 1024
     artifacts_days: Annotated[int, Meta(gt=0)] = 30
     artifact_max_bytes: Annotated[int, Meta(gt=0)] = 64 * 1024 * 1024
+    history_days: Annotated[int, Meta(gt=0)] = 90
+    """How long ended jobs, commands and alerts stay, and log-ins that are good no more."""
     audit_days: Annotated[int, Meta(gt=0)] = 3650
 
     @property

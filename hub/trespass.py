@@ -36,7 +36,8 @@ def install(app: FastAPI) -> None:
 
     async def not_found(request: Request, error: Exception) -> Response:
         who: Principal | None = getattr(request.state, "principal", None)
-        ids = [text for text in request.path_params.values() if is_id(text)]
+        said = [*request.path_params.values(), *request.query_params.values()]
+        ids = [text for text in said if is_id(text)]
         if who is not None and who.scope is not None and ids:
             hub = hub_of(request)
             route = getattr(request.scope.get("route"), "path", "")

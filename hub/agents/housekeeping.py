@@ -46,6 +46,7 @@ class Housekeeping:
         self._database = database
         self._links = links
         self._presence_days = presence_days
+        self._looked_ms = now_ms()
 
     async def look_forever(self) -> None:
         """Cut who was revoked, again and again."""
@@ -57,13 +58,15 @@ class Housekeeping:
                 _log.warning("revocations could not be read", code=error.code)
 
     async def look(self) -> None:
-        """Cut who was revoked."""
-        found = await self._database.read(None, barred, now_ms() - LOOK_BACK_MS)
+        """Cut who was revoked since the last look that came to its end, however long ago."""
+        at_ms = now_ms()
+        found = await self._database.read(None, barred, min(at_ms, self._looked_ms) - LOOK_BACK_MS)
         for agent_id in found.agents:
             await self._links.cut(agent_id, REVOKED)
         for link in self._links.all():
             if link.tenant_id in found.tenants:
                 await link.peer.close("tenant_disabled")
+        self._looked_ms = at_ms
 
     async def sweep_forever(self) -> None:
         """Drop old rows, again and again."""

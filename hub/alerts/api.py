@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from hub import pages
-from hub.alerts import service, watch
+from hub.alerts import service
 from hub.alerts.models import Alert
 from hub.alerts.views import AlertOut, StateName
 from hub.authorize import Principal, Role
@@ -102,7 +101,8 @@ async def try_target(
     if url is None:
         raise ConflictError("no target is set", code="no_target")
     body = f"asked for by {caller.name}"
-    if not await asyncio.to_thread(watch.notify, url, "a test of Jackline's alerts", body):
+    title = "a test of Jackline's alerts"
+    if not await hub.alerts.sending.send(chosen, url, title, body):
         raise ConflictError("the target did not take the message", code="target_failed")
 
 

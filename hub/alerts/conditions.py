@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from hub.agents.models import Agent, Asset
 from hub.alerts.models import Alert
@@ -137,7 +137,9 @@ def find(session: Session, now_ms: int) -> dict[tuple[str, str], Trouble]:
 def _assets(session: Session, which: ColumnElement[bool]) -> Iterable[Asset]:
     active = select(Agent.asset_id).where(Agent.state == "active")
     return session.scalars(
-        select(Asset).where(which, Asset.deleted_ms.is_(None), Asset.id.in_(active))
+        select(Asset)
+        .options(defer(Asset.sample))  # of every machine that is away, every few seconds
+        .where(which, Asset.deleted_ms.is_(None), Asset.id.in_(active))
     )
 
 

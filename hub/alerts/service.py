@@ -8,7 +8,7 @@ what was never told as raised is not told as resolved. The target is sealed (its
 
 from __future__ import annotations
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from hub.authorize import Principal
 from hub.clock import now_ms
 from hub.db.rows import affected
 from hub.errors import BadRequestError, ConflictError, NotFoundError
-from hub.ids import new_id
+from hub.ids import first_of, new_id
 from hub.keyring import Keyring
 from hub.operators.models import Tenant
 
@@ -28,32 +28,39 @@ FIRST_WAIT_MS = 10_000
 LEASE_MS = 60_000
 SEEN_EVERY_MS = 60_000
 AT_ONCE = 100
+CHANGED_AT_ONCE = 500
+"""A network that fails takes every machine with it: others write in between."""
 # What Apprise would show or run on the hub's own machine.
 LOCAL_SCHEMES = frozenset(
     {"dbus", "gio", "glib", "gnome", "kde", "macosx", "qt", "syslog", "windows"}
 )
 
 
-def reconcile(session: Session, found: dict[tuple[str, str], Trouble]) -> list[Alert]:
-    """Bring the alerts to what was found; return those that changed."""
+def reconcile(session: Session, found: dict[tuple[str, str], Trouble]) -> tuple[list[Alert], bool]:
+    """Bring the alerts to what was found, a bounded number of them.
+
+    Returns:
+        those that changed, and whether there is more to do.
+    """
     now = now_ms()
     known = {
         (alert.tenant_id, alert.open_key or ""): alert
         for alert in session.scalars(select(Alert).where(Alert.open_key.is_not(None)))
     }
-    changed = [_resolve(alert, now) for key, alert in known.items() if key not in found]
-    for key, trouble in found.items():
-        alert = known.get(key)
-        if alert is None:
-            changed += _raise(session, trouble, now)
-        elif now - alert.seen_ms >= SEEN_EVERY_MS:
-            alert.seen_ms, alert.summary = now, trouble.summary[:500]
+    over = [alert for key, alert in known.items() if key not in found]
+    fresh = [trouble for key, trouble in found.items() if key not in known]
+    changed = [_resolve(alert, now) for alert in over[:CHANGED_AT_ONCE]]
+    for trouble in fresh[:CHANGED_AT_ONCE]:
+        changed += _raise(session, trouble, now)
+    for key, alert in known.items():
+        if key in found and now - alert.seen_ms >= SEEN_EVERY_MS:
+            alert.seen_ms, alert.summary = now, found[key].summary[:500]
     session.flush()
     for alert in changed:
         word = "alert.raised" if alert.resolved_ms is None else "alert.resolved"
         of = ("alert", alert.id)
         audit.record(session, alert.tenant_id, audit.SYSTEM, word, of=of, kind=alert.kind)
-    return changed
+    return changed, max(len(over), len(fresh)) > CHANGED_AT_ONCE
 
 
 def count_open(session: Session) -> int:
@@ -172,6 +179,13 @@ def not_told(session: Session, alert_id: str) -> None:
 def nobody_to_tell(session: Session, alert_id: str) -> None:
     """Note that the tenant has no target: the alert stands in the list alone."""
     affected(session, update(Alert).where(Alert.id == alert_id).values(next_try_ms=None))
+
+
+def forget(session: Session, before_ms: int) -> int:
+    """Drop alerts that were resolved before a time, a bounded number of rows; return how many."""
+    old = select(Alert.id).where(Alert.id < first_of(before_ms), Alert.resolved_ms < before_ms)
+    ids = old.order_by(Alert.id).limit(CHANGED_AT_ONCE)
+    return affected(session, delete(Alert).where(Alert.id.in_(ids)))
 
 
 def _raise(session: Session, trouble: Trouble, now: int) -> list[Alert]:

@@ -55,12 +55,12 @@ def record(
         at_ms=now_ms(),
         actor_kind=who.kind,
         actor_id=who.id,
-        actor_name=who.name[:256],
-        address=who.address,
+        actor_name=_kept(who.name, 256),
+        address=who.address and _kept(who.address, 64),
         action=action,
-        outcome=outcome,
+        outcome=_kept(outcome, 32),
         object_type=of[0] if of else None,
-        object_id=of[1][:256] if of else None,
+        object_id=_kept(of[1], 256) if of else None,
         detail=detail,
     )
     row.digest = chain(head.digest, row)
@@ -68,6 +68,11 @@ def record(
     session.add(row)
     session.flush()
     return row
+
+
+def _kept(text: str, max_chars: int) -> str:
+    """Return a text as every database keeps it: what is digested must be what is read again."""
+    return text[:max_chars].replace("\0", "\ufffd")
 
 
 def _locked_head(session: Session, tenant_id: str) -> AuditHead:

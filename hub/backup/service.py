@@ -8,6 +8,7 @@ Source: contract 1.5, 1.7 `backup2`; fault cases B, C, H.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -74,6 +75,8 @@ class Backups:
         self._reconciliation = reconciliation
         self._later = later
         self._late: dict[str, frozenset[str]] = {}
+        self._noting: set[str] = set()
+        self._writing: set[str] = set()
         self.submission = Submission(jobs)
         self.progress = Progress(self._tell, self._write)
         for name, action in ACTIONS.items():
@@ -138,14 +141,19 @@ class Backups:
         late = frozenset(message.overdue_backups or ())
         if self._late.get(link.asset_id) != late:
             self._late[link.asset_id] = late
-            self._later(self._note_late(link, late))
+            if link.asset_id not in self._noting:
+                self._noting.add(link.asset_id)
+                self._later(self._note_late(link))
 
-    async def _note_late(self, link: Link, late: frozenset[str]) -> None:
-        def unit(session: Session) -> None:
-            for plan in plans.of_asset(session, link.asset_id):
-                plan.is_late = plan.id in late
-
-        await self._on_the_side(link.tenant_id, unit)
+    async def _note_late(self, link: Link) -> None:
+        """Note the newest word, and no more than one at a time of a machine that says many."""
+        noted: frozenset[str] | None = None
+        try:
+            while (late := self._late.get(link.asset_id)) not in (None, noted):
+                noted = late
+                await self._on_the_side(link.tenant_id, partial(_late_ones, link.asset_id, late))
+        finally:
+            self._noting.discard(link.asset_id)
 
     def _on_unlinked(self, link: Link) -> None:
         if self._links.of(link.asset_id) in (None, link):
@@ -158,10 +166,17 @@ class Backups:
         self._console.publish(link.tenant_id, f"agent:{link.asset_id}", "backup", payload)
 
     def _write(self, link: Link, plan_id: str, word: dict[str, Any]) -> None:
+        if link.asset_id in self._writing:
+            return  # a later word is written
+        self._writing.add(link.asset_id)
+
         async def written() -> None:
-            running = await self._on_the_side(
-                link.tenant_id, lambda session: store(session, link, plan_id, word)
-            )
+            try:
+                running = await self._on_the_side(
+                    link.tenant_id, lambda session: store(session, link, plan_id, word)
+                )
+            finally:
+                self._writing.discard(link.asset_id)
             self._jobs.changed(*(running or ()))
 
         self._later(written())
@@ -201,6 +216,11 @@ class Backups:
         except HubError as error:
             _log.warning("a backup's state is not written", error=error.code)
             return None
+
+
+def _late_ones(asset_id: str, late: frozenset[str], session: Session) -> None:
+    for plan in plans.of_asset(session, asset_id):
+        plan.is_late = plan.id in late
 
 
 def listed_as(job: Job) -> str:

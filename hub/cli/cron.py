@@ -39,7 +39,8 @@ def _get(client: Client, path: str, options: argparse.Namespace) -> int:
     elif options.rows:
         _print_rows(shown["rows"])
     else:
-        sys.stdout.write(shown["text"])
+        text = shown["text"]
+        sys.stdout.write(output.clean_lines(text) if sys.stdout.isatty() else text)
     return exits.OK
 
 
@@ -51,7 +52,7 @@ def _set(client: Client, path: str, options: argparse.Namespace) -> int:
     if not draft["diff"]:
         output.note("nothing would change")
         return exits.OK
-    sys.stderr.write(draft["diff"])
+    sys.stderr.write(output.clean_lines(draft["diff"]))
     for row in draft["rows"]:
         if row["kind"] == "fault":
             output.note(f"line {row['line']}: {row['fault']}")

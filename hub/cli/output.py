@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_EIGHT_BIT = re.compile(r"[\x7f-\x9f]")  # the controls that JSON leaves as they are
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
@@ -41,7 +42,8 @@ def wants_json(options: argparse.Namespace) -> bool:
 def print_json(value: Any) -> None:
     """Print one JSON document, indented for a person, plain for a pipe."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(value, ensure_ascii=False, indent=indent))
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    print(_EIGHT_BIT.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -73,6 +75,11 @@ def note(sentence: str) -> None:
 def clean(value: Any) -> str:
     """Return a value as text that only prints."""
     return _CONTROL.sub("\ufffd", str(value))
+
+
+def clean_lines(text: str) -> str:
+    """Return a text of several lines as one that only prints."""
+    return "\n".join(map(clean, text.split("\n")))
 
 
 def _draw(head: Sequence[str], rows: list[list[str]]) -> None:

@@ -145,7 +145,7 @@ async def _request(
             "idempotency_key": values.get("key", [""])[0],
             "params": params,
             "when_offline": values.get("when_offline", ["queue"])[0],
-            "expires_in": int(values.get("expires_in", ["86400"])[0] or 0),
+            "expires_in": forms.whole("expires in", values.get("expires_in", ["86400"])[0]),
         }
     )
     done = await hub.database.write(

@@ -6,6 +6,7 @@ list, several of a list); what a form leaves empty is left out, so that the defa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -73,11 +74,31 @@ def _value(field: Field, values: list[str]) -> Any:
         return values[0] == "true"
     if field.kind not in ("integer", "number"):
         return values[0]
+    if field.kind == "integer":
+        return whole(field.label, values[0])
     try:
-        return int(values[0]) if field.kind == "integer" else float(values[0])
+        number = float(values[0])
     except ValueError as error:
-        said = f"{field.label}: a number is needed, not `{values[0][:40]}`"
-        raise BadRequestError(said, code="bad_params") from error
+        raise _no_number(field.label, values[0]) from error
+    if not math.isfinite(number):
+        raise _no_number(field.label, values[0])
+    return number
+
+
+def whole(label: str, text: str) -> int:
+    """Read a whole number.
+
+    Raises:
+        BadRequestError: `bad_params`: it is none.
+    """
+    try:
+        return int(text)
+    except ValueError as error:
+        raise _no_number(label, text) from error
+
+
+def _no_number(label: str, text: str) -> BadRequestError:
+    return BadRequestError(f"{label}: a number is needed, not `{text[:40]}`", code="bad_params")
 
 
 def _field(name: str, schema: Mapping[str, Any]) -> Field:

@@ -70,8 +70,8 @@ async def log_out(request: Request, hub: TheHub) -> Response:
     """End the session, if there is one."""
     check_origin(hub, request)
     caller = await principal_of(request)
-    if caller is not None and caller.credential_id is not None:
-        await hub.database.write(caller.tenant_id, credentials.revoke, caller.credential_id)
+    if caller is not None:
+        await hub.database.write(caller.tenant_id, login_api.end_own, caller)
     response = RedirectResponse("/login", 303)
     response.delete_cookie(credentials.COOKIE, path="/")
     return response

@@ -3,7 +3,8 @@
 Rules: SQLite: WAL, synchronous=FULL (an acknowledged row survives a power cut), foreign keys on,
 BEGIN IMMEDIATE in the one writer, a busy timeout for the command line beside a running hub; its
 file is 0600. PostgreSQL: psycopg 3; a server that has gone without a word is given up within
-seconds, since whoever asks holds a thread.
+seconds, since whoever asks holds a thread; a NUL, which its texts cannot hold, becomes U+FFFD, so
+that no text of a machine or of a request is a fault of ours.
 Source: SQLAlchemy, "Using Begin/Savepoint with SQLite" (the driver's own BEGIN is turned off).
 """
 
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
@@ -62,8 +65,20 @@ def open_engines(url: str, connections: int) -> Engines:
             max_overflow=connections,
             pool_pre_ping=True,
         )
+        event.listen(engine, "connect", _without_nul)
         return Engines(engine, engine, False)
     raise SettingsError(f"database_url: {backend} is not supported; use sqlite or postgresql")
+
+
+class _Text(StrDumperUnknown):
+    """The driver's own way to write a text, NUL apart."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd"))
+
+
+def _without_nul(connection: psycopg.Connection[Any], _record: object) -> None:
+    connection.adapters.register_dumper(str, _Text)
 
 
 def _sqlite(url: str, begin: str, connections: int) -> Engine:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from sqlalchemy.orm import Session
 
 from hub.agents import service
 from hub.agents.links import Link
+from hub.audit import service as audit
+from hub.authorize import Principal
 from hub.errors import ConflictError, HubError
 from hub.files.listing import list_directory
 from hub.files.views import DirectoryOut
@@ -78,7 +81,7 @@ class FileEvents:
 
     async def _start(self, client: ConsoleClient, asked: StartTail) -> dict[str, Any]:
         who = client.principal
-        await self._hub.database.read(who.scope, service.get_asset, asked.asset_id)
+        await self._hub.database.write(who.scope, _note_tail, asked.asset_id, who)
         if sum(tail.client is client for tail in self._tails.values()) >= MAX_TAILS:
             raise ConflictError(f"at most {MAX_TAILS} logs at once", code="busy")
         session = new_id()
@@ -131,3 +134,9 @@ class FileEvents:
     def _tell_end(self, session: str, tail: _Tail, reason: str) -> None:
         del self._tails[session]
         tail.client.emit("log_tail_closed", {"session": session, "reason": reason})
+
+
+def _note_tail(session: Session, asset_id: str, who: Principal) -> None:
+    asset = service.get_asset(session, asset_id)
+    of = ("asset", asset.id)
+    audit.record(session, asset.tenant_id, who, "files.read", of=of, what="log")

@@ -12,13 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import msgspec
+import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hub.agents.batches import Batches
 from hub.agents.models import Asset
 from hub.clock import now_ms
-from hub.db.database import Database
-from hub.errors import ForbiddenError, HubError
+from hub.db.database import Database, foreign
+from hub.errors import BadRequestError, ForbiddenError, HubError
 from hub.heartbeat import (
     boots,
     certificates,
@@ -35,6 +37,9 @@ from wire.heartbeat import HeartbeatRequest, HeartbeatResponse
 from wire.problem import Code
 
 ACTION = "agent.beat"
+UNSTORABLE = (DBAPIError, ArithmeticError, ValueError)
+"""What a database and its driver say to a value that they cannot keep."""
+_log = structlog.get_logger()
 
 
 @dataclass
@@ -77,7 +82,7 @@ class Beats:
 
         A beat that fails leaves nothing behind, and the others their own.
         """
-        stored = plain_beats.store(session, asked, now_ms())
+        stored = _plain_ones(session, asked)
         return [
             self._alone(session, *one) if done is None else self._plain(one.shown, done)
             for one, done in zip(asked, stored, strict=True)
@@ -95,6 +100,8 @@ class Beats:
                 return self.take(session, shown, beat)
         except HubError as error:
             return Taken(refusal=error)
+        except UNSTORABLE as error:
+            return Taken(refusal=_refusal(error))
 
     def take(self, session: Session, shown: Shown, beat: HeartbeatRequest) -> Taken:
         """Store a beat, in the system's scope.
@@ -158,6 +165,28 @@ class Beats:
         if beat.metrics:
             samples.keep(session, known, asset, beat.metrics)
         return asset.presence
+
+
+def _plain_ones(session: Session, asked: list[Asked]) -> list[Stored | None]:
+    """Store the plain ones together; where that fails, each is taken by itself."""
+    try:
+        with session.begin_nested():
+            return plain_beats.store(session, asked, now_ms())
+    except UNSTORABLE as error:
+        _refusal(error)
+        return [None] * len(asked)
+
+
+def _refusal(error: Exception) -> HubError:
+    """Return why a beat is not taken, where it is not the database that is away.
+
+    Raises:
+        UnavailableError, StorageFullError: it is.
+    """
+    if isinstance(error, DBAPIError) and isinstance(known := foreign(error), HubError):
+        raise known from error
+    _log.error("a beat could not be stored", exc_info=error)
+    return BadRequestError("something in the beat cannot be stored")
 
 
 def _inventory(

@@ -10,15 +10,17 @@ Source: contract part 2; fault cases C.
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from hub.agents.models import Agent
 from hub.audit import service as audit
 from hub.clock import iso, now_ms
+from hub.db.rows import affected
 from hub.heartbeat import command_requests
 from hub.heartbeat.identification import Known
 from hub.heartbeat.models import Artifact, Command, Enrolment
+from hub.ids import first_of
 from wire import bodies, limits
 from wire.commands import CommandError, CommandResult, PendingCommand
 
@@ -112,6 +114,21 @@ def expire(session: Session) -> list[Command]:
     for command in ended:
         command_requests.fail(session, audit.SYSTEM, command, CommandError.EXPIRED)
     return ended
+
+
+def forget(session: Session, before_ms: int) -> int:
+    """Drop commands that ended before a time, a bounded number of rows; return how many.
+
+    One that has an artifact stays as long as that.
+    """
+    old = (
+        select(Command.id)
+        .where(Command.id < first_of(before_ms), Command.finished_ms < before_ms)
+        .where(Command.id.not_in(select(Artifact.command_id)))
+        .where(Command.state.in_(command_requests.FINAL))
+    )
+    ids = old.order_by(Command.id).limit(EXPIRE_BATCH)
+    return affected(session, delete(Command).where(Command.id.in_(ids)))
 
 
 def _advance(session: Session, known: Known, command: Command, result: CommandResult) -> None:

@@ -1,7 +1,8 @@
 """ASGI middleware that heeds `Idempotency-Key`, inside the border, where a body has been bounded.
 
-Rules: only POSTs of people and their programs; a route that reads the header itself is left to it;
-who is not logged in, or not any more, hears that from the route.
+Rules: only POSTs of people and their programs; a route that reads the header itself is left to it,
+and so is one whose body the border has not bounded; who is not logged in, or not any more, hears
+that from the route.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from starlette.requests import Request
 
 from hub.assembly import Hub
 from hub.authorize import Principal
+from hub.borders import BOUND_THEMSELVES
 from hub.errors import HubError
 from hub.idempotency import service
 from hub.idempotency.service import Answer, Claim
@@ -64,6 +66,8 @@ class Idempotency:
 
     def _key(self, scope: Scope) -> str | None:
         if scope["type"] != "http" or scope["method"] != "POST":
+            return None
+        if scope["path"].startswith(BOUND_THEMSELVES):
             return None
         if any(pattern.match(scope["path"]) for pattern in self._others):
             return None

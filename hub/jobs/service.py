@@ -120,13 +120,16 @@ def of_key(session: Session, who: Principal, key: str | None) -> Job | None:
     return session.scalar(select(Job).where(Job.created_by == who.id, Job.idempotency_key == key))
 
 
-def get(session: Session, job_id: str) -> Job:
+def get(session: Session, job_id: str, *, is_locked: bool = False) -> Job:
     """Return a job of the session's tenant.
+
+    Args:
+        is_locked: nobody else changes it until the unit ends.
 
     Raises:
         NotFoundError: it is unknown or another tenant's.
     """
-    job = session.get(Job, job_id, populate_existing=True)
+    job = session.get(Job, job_id, populate_existing=True, with_for_update=is_locked or None)
     if job is None or session.info.get("tenant") not in (None, job.tenant_id):
         raise NotFoundError("there is no such job")
     return job
@@ -232,11 +235,10 @@ def request_cancel(
         NotFoundError: no such job; ConflictError: `already_ended`, or `not_cancellable`: it was
             sent, and the contract knows no message that would end it.
     """
-    job = get(session, job_id)
+    job = get(session, job_id, is_locked=True)  # or it is sent while it is taken for a queued one
     ended = finish(session, job_id, State.CANCELLED, by=who) if job.state == State.QUEUED else None
     if ended is not None:
         return ended
-    job = get(session, job_id)
     if job.state not in IN_FLIGHT:
         raise ConflictError(f"the job is {job.state} already", code="already_ended")
     if not may_cancel(job):

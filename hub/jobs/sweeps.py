@@ -7,13 +7,15 @@ Source: fault cases B ("cut <= 2 s"), C.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, delete, or_, select
 from sqlalchemy.orm import Session
 
 from hub.agents.models import Agent, Asset
 from hub.audit import service as audit
 from hub.authorize import Role
 from hub.clock import now_ms
+from hub.db.rows import affected
+from hub.ids import first_of
 from hub.jobs.models import Job
 from hub.jobs.service import finish
 from hub.jobs.states import IN_FLIGHT, State
@@ -50,6 +52,12 @@ def after_restore(session: Session) -> int:
     while ended := _end(session, Job.state == State.QUEUED, State.UNKNOWN, "hub_restored"):
         count += len(ended)
     return count
+
+
+def forget(session: Session, before_ms: int) -> int:
+    """Drop jobs that ended before a time, a bounded number of rows; return how many."""
+    old = select(Job.id).where(Job.id < first_of(before_ms), Job.ended_ms < before_ms)
+    return affected(session, delete(Job).where(Job.id.in_(old.order_by(Job.id).limit(AT_ONCE))))
 
 
 def waiting_assets(session: Session) -> list[str]:

@@ -7,20 +7,21 @@ login's and the user's.
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub import tokens
 from hub.authorize import RANK, Principal, Role
 from hub.clock import now_ms
 from hub.db.rows import affected
-from hub.ids import new_id
+from hub.ids import first_of, new_id
 from hub.operators.models import Login, Tenant, User
 
 SESSION_PREFIX = "jls"
 TOKEN_PREFIX = "jlt"
 SESSION_TTL_MS = 12 * 3600 * 1000
 COOKIE = "jackline_session"
+FORGOTTEN_AT_ONCE = 500
 
 
 def find_principal(session: Session, text: str, address: str | None) -> Principal | None:
@@ -96,6 +97,14 @@ def issue(
     session.add(login)
     session.flush()
     return login, text
+
+
+def forget(session: Session, before_ms: int) -> int:
+    """Drop logins that were good no more before a time, a bounded number; return how many."""
+    is_over = or_(Login.revoked_ms < before_ms, Login.expires_ms < before_ms)
+    ids = select(Login.id).where(Login.id < first_of(before_ms), is_over)
+    ids = ids.order_by(Login.id).limit(FORGOTTEN_AT_ONCE)
+    return affected(session, delete(Login).where(Login.id.in_(ids)))
 
 
 def revoke(session: Session, login_id: str) -> bool:

@@ -84,7 +84,8 @@ async def log_in(
 @router.delete("/sessions/current", status_code=204)
 async def log_out(hub: TheHub, response: Response, caller: Caller = may("self.read")) -> None:
     """End the session, or the API token, that this request was made with."""
-    await hub.database.write(caller.tenant_id, _log_out, caller)
+    if not await hub.database.write(caller.tenant_id, end_own, caller):
+        raise ConflictError("it has ended already")
     response.delete_cookie(credentials.COOKIE, path="/")
 
 
@@ -107,12 +108,13 @@ def set_cookie(response: Response, text: str, *, is_secure: bool) -> None:
     )
 
 
-def _log_out(session: Session, caller: Caller) -> None:
-    if not credentials.revoke(session, caller.credential_id or ""):
-        raise ConflictError("it has ended already")
-    audit.record(
-        session, caller.tenant_id, caller, "logout", of=("login", caller.credential_id or "")
-    )
+def end_own(session: Session, caller: Caller) -> bool:
+    """End what the caller is logged in by; tell whether it was still good."""
+    login_id = caller.credential_id or ""
+    if not credentials.revoke(session, login_id):
+        return False
+    audit.record(session, caller.tenant_id, caller, "logout", of=("login", login_id))
+    return True
 
 
 def _me(session: Session, caller: Caller) -> Me:

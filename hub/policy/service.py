@@ -32,7 +32,8 @@ def replace(
     Raises:
         ConflictError: somebody else has replaced it meanwhile.
     """
-    row = row_of(session, tenant_id)
+    found = select(TenantPolicy).where(TenantPolicy.tenant_id == tenant_id)
+    row = session.scalar(found.with_for_update())  # of two edits of one version one wins
     if version is not None and version != (row.version if row is not None else 0):
         raise ConflictError("the policy was changed meanwhile: read it again", code="changed")
     if row is None:

@@ -48,6 +48,8 @@ TICK_S = 1.0
 GRACE_S = 10.0
 LINGER_S = 60.0
 FOREIGN_CLOSE_S = 30.0
+GIVE_UP_S = 3600.0
+"""Longer than an agent keeps a shell whose hub is gone."""
 SWEEP_S = 3600.0
 SWEEP_ROWS = 100
 DAY_MS = 86_400_000
@@ -74,8 +76,8 @@ class Sessions:
             await self._rebuild(row)
         for row in await database.read(None, service.unfinished_recordings):
             await self._measure(row)
-        self._hub.later(self._tick_for_ever())
-        self._hub.later(self._sweep_for_ever())
+        self._hub.forever(self._tick_for_ever)
+        self._hub.forever(self._sweep_for_ever)
 
     async def stop(self) -> None:
         """Write down what has been recorded; the sessions live on at their agents."""
@@ -317,11 +319,12 @@ class Sessions:
                 await self._take_away(live)
 
     async def _end_unanswered(self) -> None:
-        """A foreign agent may never say that a session that we closed is over."""
-        for live in list(self._live.values()):
-            is_foreign = live.link is not None and live.link.features is None
-            is_closing = live.wanted is not None and not live.has_ended
-            if is_foreign and is_closing and live.over_s() > FOREIGN_CLOSE_S:
+        """End what nobody will answer for: a foreign agent may not, one may never come back."""
+        closing = [live for live in self._live.values() if live.wanted and not live.has_ended]
+        for live in closing:
+            if live.link is None and live.over_s() > GIVE_UP_S:
+                await self._end(live.facts.id, HubReason.UNKNOWN_OUTCOME, None)
+            elif live.link and live.link.features is None and live.over_s() > FOREIGN_CLOSE_S:
                 await self._end(live.facts.id, None, None)
 
     # -- inside ----------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Engine.IO's server side: the library's, with our sockets and one watch over all of them.
 
 Rules: a socket that has joined no namespace within JOIN_S is closed, and so is one whose binary
-attachments do not come within ATTACHMENTS_S; a peer that does not answer a ping within
-`ping_timeout` is gone. A reply to a POST is `ok`, as one fielded client library insists on.
+attachments do not come within ATTACHMENTS_S, or to whom more than MAX_BACKLOG_BYTES wait; a peer
+that does not answer a ping within `ping_timeout` is gone. A reply to a POST is `ok`, as one fielded
+client library insists on.
 
 Source: Engine.IO protocol 4; fault cases A, D.
 """
@@ -27,6 +28,8 @@ JOIN_S = 5.0
 ATTACHMENTS_S = 10.0
 PING_TIMEOUT_S = 20.0
 MAX_PAYLOAD_BYTES = 1_000_000
+MAX_BACKLOG_BYTES = 32 * 1024 * 1024
+"""What a peer asked for and does not take: more is its own doing, and everybody's memory."""
 WATCH_S = 0.5
 NOT_JOINED = "not_joined"
 INCOMPLETE = "incomplete"
@@ -70,6 +73,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     async def _look_at(self, socket: EngineSocket, now_s: float) -> None:
         if not socket.has_joined and now_s - socket.opened_s >= JOIN_S:
             await socket.close(wait=False, abort=True, reason=NOT_JOINED)
+        elif socket.backlog_bytes > MAX_BACKLOG_BYTES:
+            await socket.give_up()
         elif socket.attachments_by_s is not None and now_s >= socket.attachments_by_s:
             await socket.fail(INCOMPLETE)
         elif socket.pong_by_s is not None and now_s >= socket.pong_by_s:

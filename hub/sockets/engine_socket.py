@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_POSTED_PACKETS = 256
 PROTOCOL_ERROR = "protocol_error"
+SLOW_CONSUMER = "slow_consumer"
 _PACKET_COST = 64
 _POLICY_CODE = 1008
 
@@ -201,6 +202,13 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc]
         self.server.complaints.tell(self.sid, reason, detail=detail, address=self.address)
         self.end_reason = reason
         await self.close(wait=False, abort=True, reason=reason)
+
+    async def give_up(self) -> None:
+        """Close for what the peer does not take, and keep none of it."""
+        while not self.queue.empty():
+            self.queue.get_nowait()
+        self.backlog_bytes = 0
+        await self.fail(SLOW_CONSUMER)
 
     async def close(
         self, wait: bool = True, abort: bool = False, reason: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
 from sqlalchemy import select, update
@@ -115,3 +116,22 @@ def test_nobody_and_reads_are_not_kept(api: HubClient, as_role: Headers) -> None
         None, lambda session: session.scalars(select(KeptAnswer)).all()
     )
     assert kept == []
+
+
+def test_body_that_the_border_does_not_bound_is_not_gathered_for_a_key(
+    api: HubClient, as_role: Headers
+) -> None:
+    """Whoever is logged in could fill the hub's memory by an agent's route."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(64):
+            sent += 1 << 20
+            yield bytes(1 << 20)
+
+    for path in ("/api/v1/artifacts?command_id=c&name=n", "/api/v1/agents/heartbeat"):
+        headers = as_role("auditor") | {"Idempotency-Key": "k"}
+        assert api.post(path, headers=headers, content=endless()).status_code in (400, 401, 413)
+        assert sent <= 8 << 20
+        sent = 0

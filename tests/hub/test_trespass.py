@@ -60,3 +60,15 @@ def test_nothing_is_told_of_what_nobody_has_or_of_ones_own(
     assert {row.detail["route"] for row in api.until(lambda: told(api))} == {
         "/api/v1/agents/{asset_id}"
     }
+
+
+def test_an_id_in_a_query_is_told_as_one_in_a_path(
+    api: HubClient, people: People, as_role: Headers
+) -> None:
+    other = people.tenant("other")
+    theirs = api.hub.database.write_now(
+        None, lambda session: service.add_asset(session, other.id, "x")
+    )
+    path = f"/api/v1/commands?asset_id={theirs.id}"
+    assert api.get(path, headers=as_role("operator")).status_code == 404
+    api.until(lambda: len(told(api)) == 2)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
+from hub import pages
 from hub.agents import listing, service
 from hub.agents.models import Agent, Asset
 from hub.agents.presence import Change, State, store
@@ -227,3 +228,14 @@ def test_the_newest_credential_is_the_one_that_counts(
     shown = api.get(f"/api/v1/agents/{asset_id}", headers=as_role("auditor")).json()
     assert (shown["agent_id"], shown["client_id"]) == (newest, "new")
     assert hub.database.read_now(None, lambda session: session.query(Agent).count()) == 2
+
+
+@pytest.mark.parametrize("key", [10**300, -(2**63) - 1, True, 1e308])
+@pytest.mark.parametrize("sort", ["cpu", "seen", "name"])
+def test_cursor_with_a_number_that_no_database_compares_is_refused(
+    api: HubClient, as_role: Headers, key: float, sort: str
+) -> None:
+    cursor = pages.write([key, "x"])
+    path = f"/api/v1/agents?sort={sort}&cursor={cursor}"
+    is_good = key == 1e308 and sort == "cpu"
+    assert api.get(path, headers=as_role("auditor")).status_code == (200 if is_good else 400)

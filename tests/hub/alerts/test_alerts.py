@@ -15,8 +15,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hub.agents.models import Agent, Asset
+from hub.alerts import conditions, service
 from hub.alerts.models import Alert
-from hub.alerts.watch import Alerts
+from hub.alerts.sending import Sending
+from hub.alerts.watch import Alerts, notify
 from hub.assembly import Hub
 from hub.audit.models import AuditRow
 from hub.audit.service import SYSTEM
@@ -28,6 +30,7 @@ from hub.heartbeat.models import Certificate
 from hub.operators.models import Tenant
 from tests.doubles.hub_client import HubClient
 from tests.doubles.job_parts import HeardConsole, machine
+from tests.doubles.loop import run
 from tests.hub.conftest import Headers, People
 
 HOUR_MS = 3_600_000
@@ -348,3 +351,65 @@ def test_alert_is_acknowledged_by_whoever_may(
     watch.set(presence="online")
     watch.look()
     assert api.post(path, headers=as_role("operator")).json()["code"] == "already_ended"
+
+
+def test_target_that_never_ends_holds_up_its_own_tenants_alerts_alone(receiver: Receiver) -> None:
+    """It answers a byte at a time: no time-out of the sender's ends that."""
+    ended = threading.Event()
+
+    def slow_or_real(url: str, title: str, body: str) -> bool:
+        return ended.wait(60) if url == "slow" else notify(url, title, body)
+
+    async def main() -> None:
+        sending = Sending(slow_or_real)
+        slow = asyncio.ensure_future(sending.send("t1", "slow", "t", "b"))
+        await asyncio.sleep(0)
+        assert sending.is_busy("t1")
+        assert await sending.send("t2", receiver.url, "quick", "b")
+        assert not await sending.send("t1", receiver.url, "behind it", "b")
+        ended.set()
+        assert await slow
+        assert await sending.send("t1", receiver.url, "later", "b")
+
+    run(main())
+    assert receiver.titles == ["quick", "later"]
+
+
+def test_message_that_is_not_taken_in_time_is_given_up_and_its_thread_waited_for() -> None:
+    ended = threading.Event()
+
+    async def main() -> None:
+        sending = Sending(lambda *_: ended.wait(60), send_s=0.01)
+        assert not await sending.send("t1", "slow", "t", "b")
+        assert sending.is_busy("t1")
+        ended.set()
+        while sending.is_busy("t1"):
+            await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_service_that_fails_in_its_own_way_has_not_taken_the_message(acme: Tenant) -> None:
+    def broken(*_: str) -> bool:
+        raise KeyError("of a service")
+
+    assert not run(Sending(broken).send(acme.id, "x://y", "t", "b"))
+
+
+def test_network_that_fails_raises_alerts_a_few_at_a_time(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.alerts.service.CHANGED_AT_ONCE", 2)
+    for number in range(4):
+        machine(watch.hub.database, watch.tenant.id, f"more-{number}")
+    away = update(Asset).values(presence="offline", presence_since_ms=1)
+    watch.write(lambda session: session.execute(away))
+    found = watch.write(lambda session: conditions.find(session, now_ms()))
+    changed, is_more = watch.write(lambda session: service.reconcile(session, found))
+    assert (len(changed), is_more) == (2, True)
+    watch.look()
+    assert watch.open() == ["offline"] * 5
+    back = update(Asset).values(presence="online")
+    watch.write(lambda session: session.execute(back))
+    watch.look()
+    assert watch.open() == []

@@ -34,3 +34,14 @@ def test_json_can_be_asked_for_in_two_ways(
     assert not output.wants_json(parser.parse_args([]))
     output.print_json({"a": "é"})
     assert json.loads(capsys.readouterr().out) == {"a": "é"}
+
+
+def test_no_control_character_reaches_the_terminal_as_json_or_as_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hostile = "a\x1b]0;b\x07\x9b31m\x7f"
+    output.print_json({"name": hostile})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"name": hostile}
+    assert printed.rstrip("\n").isprintable()
+    assert output.clean_lines(f"x\ty\n{hostile}\n") == "x\ty\na\ufffd]0;b\ufffd\ufffd31m\ufffd\n"

@@ -225,3 +225,17 @@ def test_get_by_key_is_narrowed_too(database: Database) -> None:
     theirs = database.write_now(None, lambda session: service.add_asset(session, "t2", "x"))
     assert database.read_now("t1", lambda session: session.get(Asset, theirs.id)) is None
     assert database.read_now("t2", lambda session: session.get(Asset, theirs.id)) is not None
+
+
+def test_nul_in_a_text_is_no_fault_and_ends_nobody_elses_unit(database: Database) -> None:
+    """Machines say what they like; PostgreSQL's texts cannot hold a NUL."""
+
+    async def write_both() -> None:
+        await asyncio.gather(
+            database.write("t1", service.add_asset, "t1", "a\0b"),
+            database.write("t1", service.add_asset, "t1", "c"),
+        )
+
+    asyncio.run(write_both())
+    found = asyncio.run(database.read("t1", names))
+    assert [name.replace("\ufffd", "\0") for name in found] == ["a\0b", "c"]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from hub.agents.models import Asset
+from hub.agents.presence import Change
 from hub.assembly import Hub
 from hub.clock import iso, now_ms
 from hub.heartbeat import inventories, liveness, upkeep
+from hub.heartbeat.identification import Shown
+from hub.heartbeat.plain_beats import Asked
 from hub.telemetry import rollups
 from hub.telemetry.models import ROLLUP_MS, Rollup
 from tests.doubles.beating import BEAT, Roles, Tokens, beat, change, enrolled, events
 from tests.doubles.hub_client import HubClient
 from tests.doubles.simulated_agent import SimulatedAgent, inventory
+from wire import bodies
+from wire.heartbeat import HeartbeatRequest
 
 
 def asset_of(hub: Hub, agent: SimulatedAgent) -> Asset:
@@ -233,3 +239,41 @@ def test_stamp_that_is_no_day_is_no_fault_of_the_hubs(
     api: HubClient, agent: SimulatedAgent
 ) -> None:
     assert beat(api, agent, sent_at="2026-02-31T25:61:61Z").status_code == 200
+
+
+def test_beat_that_cannot_be_stored_takes_no_other_with_it(
+    hub: Hub,
+    api: HubClient,
+    agent: SimulatedAgent,
+    token: Tokens,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beats of all tenants are stored together: one machine must not end everybody's."""
+    other = enrolled(api, token(), SimulatedAgent("other"))
+
+    def unstorable(*_: object) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr("hub.heartbeat.command_progress.report", unstorable)
+    bad = other.beat(command_results=[{"command_id": "c", "state": "running"}])
+    asked = [
+        Asked(Shown(bearer=one.me.service_account_token), bodies.decode(HeartbeatRequest, raw))
+        for one, raw in (
+            (other, json.dumps(bad).encode()),
+            (agent, json.dumps(agent.beat()).encode()),
+        )
+    ]
+    taken = hub.database.write_now(None, lambda session: hub.beats.take_many(session, asked))
+    assert taken[0].refusal is not None
+    assert taken[0].refusal.status == 400
+    assert taken[1].response is not None
+    assert asset_of(hub, agent).seen_ms is not None
+
+
+def test_presence_is_written_whatever_an_agent_calls_its_version(
+    hub: Hub, agent: SimulatedAgent
+) -> None:
+    asset = asset_of(hub, agent)
+    hub.presence.set(Change(asset.tenant_id, asset.id, "online", now_ms(), "", "::1", "1.0\0"))
+    asyncio.run(hub.presence.write())
+    assert asset_of(hub, agent).presence == "online"

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 from sqlalchemy import update
 
 from hub.assembly import Hub
@@ -444,3 +445,22 @@ def test_bytes_that_a_killed_hub_left_without_a_row_are_removed(
 
 def test_lease_is_the_contracts() -> None:
     assert command_progress.LEASE_MS == 60_000
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"expires_in": "abc"},
+        {"expires_in": "9" * 5000},
+        {"command_type": "collect_telemetry", "p.interval_sec": "nan"},
+        {"command_type": "collect_telemetry", "p.interval_sec": "1e999"},
+    ],
+)
+def test_form_with_a_number_that_is_none_is_shown_again_and_asks_for_nothing(
+    api: HubClient, agent: SimulatedAgent, as_role: Roles, form: dict[str, str]
+) -> None:
+    given = {"command_type": "collect_inventory", "key": "k"} | form
+    path = f"/agents/{agent.me.asset_id}/commands"
+    reply = api.post(path, headers=as_role("operator"), data=given)
+    assert (reply.status_code, "a number is needed" in reply.text) == (200, True)
+    assert api.get("/api/v1/commands", headers=as_role("operator")).json()["items"] == []

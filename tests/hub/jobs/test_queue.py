@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import update
@@ -407,3 +408,31 @@ def test_jobs_of_another_tenant_do_not_exist(parts: Parts) -> None:
         assert await parts.state(job) == "queued"
 
     asyncio.run(run())
+
+
+def test_job_that_is_handed_out_meanwhile_is_not_cancelled_as_a_queued_one(
+    database: Database,
+) -> None:
+    """It runs: whoever cancels it asks its agent, or hears that nobody can."""
+    parts = Parts(database)
+    job = asyncio.run(parts.start())
+    claimed, is_done = threading.Event(), threading.Event()
+
+    def hand_out(session: Session) -> None:
+        service.claim(session, parts.asset.id, parts.agent.id, WINDOW)
+        claimed.set()
+        is_done.wait(0.3)  # the other unit has begun; with a single writer it waits for this one
+
+    def cancel(session: Session) -> Job:
+        return service.request_cancel(session, parts.who, job.id, lambda _: True)
+
+    async def both() -> None:
+        first = asyncio.ensure_future(database.write(None, hand_out))
+        await asyncio.to_thread(claimed.wait, 30)
+        await database.write(None, cancel)
+        is_done.set()
+        await first
+
+    asyncio.run(both())
+    found = asyncio.run(parts.job(job.id))
+    assert (found.state, found.cancel_ms is not None) == ("sent", True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pyotp
+from sqlalchemy import select
 
 from hub.assembly import Hub
+from hub.audit.models import AuditRow
 from hub.authorize import Role
 from hub.operators.models import Tenant, User
-from tests.doubles.hub_client import HubClient
+from tests.doubles.hub_client import URL, HubClient
 from tests.hub.conftest import PASSWORD, People
 
 
@@ -90,3 +92,13 @@ def test_a_cookie_is_set_only_for_our_own_page_and_never_beside_the_text(
     assert "samesite=strict" in cookie
     assert api.get("/api/v1/me").status_code == 200
     assert api.delete("/api/v1/sessions/current").json()["code"] == "bad_origin"
+
+
+def test_leaving_by_the_page_is_audited_as_by_the_api(
+    api: HubClient, people: People, acme: Tenant
+) -> None:
+    user = people.user(acme, "ann", Role.OPERATOR)
+    cookie = {"Cookie": f"jackline_session={people.token(user)}", "Origin": URL}
+    assert api.post("/logout", headers=cookie).status_code == 303
+    query = select(AuditRow.action).where(AuditRow.actor_id == user.id)
+    assert api.hub.database.read_now(None, lambda s: list(s.scalars(query))) == ["logout"]

@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 from hub.agents import service as agents
 from hub.agents.models import Asset
 from hub.assembly import Hub
+from hub.audit import service as audit
 from hub.audit.models import AuditRow
 from hub.authorize import Principal, Role
+from hub.cli.audit import verify_all
 from hub.errors import ForbiddenError, NotFoundError
 from hub.operators.models import Tenant
 from hub.shell import service
@@ -22,6 +24,7 @@ from tests.doubles.loop import run
 from tests.hub.conftest import People
 
 AGENT = Principal("agent", "agent-1", "box", "t", None)
+SYSTEM_ADMIN = Principal("user", "root", "root", "t", Role.SYSTEM_ADMIN)
 
 
 @pytest.fixture
@@ -143,3 +146,29 @@ def test_old_recordings_are_deleted_and_rows_stay(hub: Hub, row: ShellSession) -
     assert (found.recording, found.state) == ("deleted", "ended")
     assert ("session.recording_deleted", "ok") in audited(hub, row)
     hub.shells.recordings.close()
+
+
+def test_an_agents_own_words_end_a_session_whatever_they_are(hub: Hub, row: ShellSession) -> None:
+    """A fielded agent gives whole sentences as reasons; a hostile one anything."""
+    assert ended(hub, row, "spawn /bin/bash ENOENT: no such file or directory\0" * 2)
+    assert now(hub, row).state == "ended"
+    assert audited(hub, row)[-1] == ("session.ended", "spawn /bin/bash ENOENT: no such "[:32])
+    chains = hub.database.read_now(None, lambda session: verify_all(session, hub))
+    assert all(verdict.bad_seq is None for verdict in chains.values())
+
+
+def test_session_whose_agent_never_comes_back_ends(
+    hub: Hub, row: ShellSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever, and what the agent says after all replaces it."""
+    monkeypatch.setattr("hub.shell.sessions.GIVE_UP_S", -1.0)
+
+    async def give_up() -> None:
+        await hub.shells.start()
+        await hub.shells.close(row.id, audit.SYSTEM, "detached_timeout")
+        await hub.shells._end_unanswered()
+        assert hub.shells.find(SYSTEM_ADMIN, row.id).has_ended
+
+    run(give_up())
+    assert (now(hub, row).state, now(hub, row).end_reason) == ("ended", "unknown_outcome")
+    assert ended(hub, row, "exit", 0)
