@@ -23,10 +23,11 @@ PYTEST_ARGS ?=
 once_more = { $(1) $(3) $(PYTEST_ARGS) $(2) || \
 	{ echo 'once more, one at a time:'; $(1) --last-failed --last-failed-no-failures none $(PYTEST_ARGS) $(2); }; }
 
-.PHONY: help lint types imports checks test test-houses test-waiting soak bench docs demo screens system node ready clean
+.PHONY: help lint types imports checks test test-endpoint test-houses test-console test-waiting soak bench docs demo screens system node ready clean
 
 help:
 	@echo 'make test     everything: lint, types, imports, docs and all tests'
+	@echo 'make test-endpoint  the same without hub and console'
 	@echo 'make lint     ruff, and ruff format at 100 columns'
 	@echo 'make types    mypy --strict, for linux and for win32'
 	@echo 'make imports  the walls between the houses'
@@ -89,22 +90,34 @@ docs: ready
 
 checks: lint types imports docs
 
-# What computes goes beside what waits.
+# What waits goes beside what computes, which gives way to it: neither leaves a core idle. A target's
+# output comes in one piece when it ends.
+side_by_side = $(MAKE) --no-print-directory -j 2 --output-sync=target
+
 test: ready
-	@$(MAKE) --no-print-directory test-houses
-	@$(MAKE) --no-print-directory -j 2 checks test-waiting
+	+@$(side_by_side) test-waiting checks test-houses test-console
+
+# No hub, no console.
+test-endpoint: ready
+	+@$(side_by_side) test-waiting checks test-houses \
+		HOUSE_TESTS='tests/wire tests/workers tests/agent tests/architecture' \
+		WAITING_TESTS='tests/processes tests/system --ignore tests/system/hub'
 
 HOUSE_TESTS = $(filter-out tests/console tests/processes tests/system,$(patsubst %/,%,$(wildcard tests/*/)))
+WAITING_TESTS = tests/processes tests/system
 
-# Nothing here is timed or kills by name: two at once. The console's tests have processes of their
-# own: Playwright keeps an event loop running in the thread that drives the browser.
+# Nothing here is timed or kills by name: two at once.
 test-houses: ready node
-	@$(call once_more,$(PYTEST),$(HOUSE_TESTS),-n 2)
-	@$(call once_more,$(PYTEST),tests/console,-n 2 --dist loadfile)
+	@$(call once_more,nice -n 5 $(PYTEST),$(HOUSE_TESTS),-n 2)
+
+# With processes of their own: Playwright keeps an event loop running in the thread that drives the
+# browser. With a cache of their own: they may run beside the houses.
+test-console: ready node
+	@$(call once_more,nice -n 5 $(PYTEST) -o cache_dir=.pytest_cache/console,tests/console,-n 2 --dist loadfile)
 
 # These mostly wait, for processes and for time to pass: a file at a time on each of a few.
 test-waiting: $(INSTALLED) node .venv-supervisor-4.2/.ready
-	cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed tests/processes tests/system,-n 3 --dist loadfile --no-loadscope-reorder)
+	@cd $(INSTALLED) && $(call once_more,$(CURDIR)/$(WHEEL_BIN)/pytest,--installed $(WAITING_TESTS),-n 4 --dist loadfile --no-loadscope-reorder)
 
 $(INSTALLED): .venv-wheel/.installed
 	@mkdir -p $@

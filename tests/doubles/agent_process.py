@@ -22,6 +22,7 @@ from typing import Any
 from agent import control_client
 from agent.errors import ControlError
 from tests.doubles import vitals
+from tests.doubles.asking import pause
 
 # A person's start-up files are slow, and what is killed in the middle of them leaves its locks.
 SHELL = {"command": "/bin/bash", "args": ["--noprofile", "--norc"]}
@@ -129,15 +130,15 @@ class AgentProcess:
 
     def until(self, condition: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
         """Wait until something is true that only asking tells; fail when it never comes."""
-        deadline_s = time.monotonic() + timeout_s
+        begun_s = time.monotonic()
         while True:
             with contextlib.suppress(ControlError):
                 found = condition()
                 if found:
                     return found
-            if time.monotonic() > deadline_s:
+            if time.monotonic() - begun_s > timeout_s:
                 raise AssertionError(f"never came true; the log's end:\n{self.log_tail()}")
-            time.sleep(0.02)
+            pause(begun_s)
 
     def log_records(self) -> list[dict[str, Any]]:
         """Return the records of its log."""

@@ -33,6 +33,7 @@ from hub.agents import service as agents
 from hub.authorize import Role
 from hub.db.database import Database
 from hub.operators import credentials, service
+from tests.doubles.asking import pause
 
 JACKLINE = [sys.executable, "-P", "-m", "workers.program"]
 ADMIN, PASSWORD = "root", "a password of the tests"
@@ -201,12 +202,12 @@ class HubProcess:
 
     def until(self, condition: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
         """Wait until something is true that only asking tells; fail when it never comes."""
-        deadline_s = time.monotonic() + timeout_s
+        begun_s = time.monotonic()
         while not (found := condition()):
             dead = self.process is not None and self.process.poll() is not None
-            if dead or time.monotonic() > deadline_s:
+            if dead or time.monotonic() - begun_s > timeout_s:
                 raise AssertionError(f"never came true; the log's end:\n{self.log()[-4000:]}")
-            time.sleep(0.02)
+            pause(begun_s)
         return found
 
     def log(self) -> str:

@@ -26,6 +26,7 @@ from xmlrpc.client import ServerProxy, Transport
 from agent import control_client
 from agent.errors import ControlError
 from agent.supervisor import ctlplugin
+from tests.doubles.asking import pause
 from tests.doubles.hubs import HubOptions, ScriptedHub
 from tests.facilities import ROOT, SUPERVISOR_42
 
@@ -37,11 +38,11 @@ BACK_ONLINE_S = 30.0
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> Any:
-    deadline_s = time.monotonic() + timeout_s
+    begun_s = time.monotonic()
     while not (found := condition()):
-        if time.monotonic() > deadline_s:
+        if time.monotonic() - begun_s > timeout_s:
             raise AssertionError(f"never: {what}")
-        time.sleep(0.05)
+        pause(begun_s)
     return found
 
 

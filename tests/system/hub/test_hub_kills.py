@@ -255,12 +255,16 @@ def test_a_hub_that_stands_still_gets_its_agent_back_once(
 
 
 def test_an_orderly_restart_of_the_hub_costs_a_second_and_no_result(
-    hub: HubProcess, agent: AgentProcess, tmp_path: Path
+    hub: HubProcess, tmp_path: Path
 ) -> None:
-    operator = Operator(hub, tmp_path / "ledger")
-    operator.submit("before")
-    assert hub.stop() == 0
-    hub.start()
-    operator.submit("after")
-    operator.judge()
+    """And a link that is given up meanwhile is none of it: this agent is patient."""
+    config = {**CONFIG, "authToken": hub.add_agent("box"), "pongTimeoutSec": 90}
+    with running_agent(hub.url, config) as agent:
+        up(agent)
+        operator = Operator(hub, tmp_path / "ledger")
+        operator.submit("before")
+        assert hub.stop() == 0
+        hub.start()
+        operator.submit("after")
+        operator.judge()
     assert "Traceback" not in hub.log()
