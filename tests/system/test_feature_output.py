@@ -107,7 +107,8 @@ def test_shell_output_bears_the_offset_of_its_first_byte(pair: Pair) -> None:
 def test_flood_is_byte_identical_over_a_link_that_is_dropped_in_it(pair: Pair) -> None:
     """What prints less than is kept loses nothing, however often the link goes."""
     session = pair.shell()
-    pair.type(session, "stty -onlcr; for n in {100000..160000}; do echo $n; done; exec true\n")
+    flood = "for n in {100000..160000}; do echo $n; done"
+    pair.type(session, f"stty -onlcr; {flood}; read; exec true\n")
     for how in ("abort", "close", "namespace"):
         pair.wait_for_bytes("shell_output", 30_000, session=session)
         connection = pair.reconnected(how)
@@ -115,6 +116,7 @@ def test_flood_is_byte_identical_over_a_link_that_is_dropped_in_it(pair: Pair) -
         assert job["kind"] == "shell"
         resumed = end_of(pair, session)
         pair.hub.emit("shell_resume", {"session": session, "offset": resumed})
+    pair.type(session, "\n")  # it ends no sooner, however fast it is
     pair.hub.wait_for("shell_closed", session=session)
     assert pair.hub.events("shell_gap", session=session) == []
     whole = joined(pair.hub.events("shell_output", session=session))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -345,6 +346,7 @@ def test_identity_and_bearer_are_in_no_log_no_argument_and_no_environment(
     seen = [log, (agent.root / "stderr").read_text()]
     for pid in agent.processes():
         for name in ("cmdline", "environ"):
-            seen.append(Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace"))
+            with contextlib.suppress(OSError):  # its work may be over
+                seen.append(Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace"))
     artifacts = b"".join(hub.artifacts.values()).decode()
     assert not [s for s in secrets for text in [*seen, artifacts] if s in text]
