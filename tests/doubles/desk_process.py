@@ -42,6 +42,7 @@ class DeskProcess:
         self.output: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         self.results: list[Result] = []
         self.steps = 0
+        self.settled = True
         self._rest = b""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.doubles.desk_process", kind, str(state_dir)],
@@ -73,6 +74,12 @@ class DeskProcess:
 
     def attach(self) -> None:
         self._order(call="on_attached")
+
+    def settle(self) -> None:
+        """Wait until the worker has been given everything that was sent."""
+        self.settled = False
+        self._order(settle=True)
+        self.run_until(lambda: self.settled)
 
     def run_until(self, happened: Callable[[], object], deadline_s: float = 120.0) -> None:
         """Take what comes until `happened()`; the deadline only detects *never*."""
@@ -114,6 +121,8 @@ class DeskProcess:
             stream = self.output[said["stream"]]
             assert said["offset"] >= len(stream), "output went backwards"
             stream += bytes(said["offset"] - len(stream)) + base64.b64decode(said["data"])
+        elif "settled" in said:
+            self.settled = True
         elif "result" in said:
             self.steps = said["steps"]
             self.results.append(_finished(said["result"]))
@@ -170,6 +179,8 @@ class _Clerk:
             self.desk.room = order["room"]
             if self.desk.room:
                 self._worker.on_room()
+        elif "settle" in order:
+            _say(settled=True)
         elif "call" in order:
             getattr(self._worker, order["call"])()
         else:

@@ -402,6 +402,7 @@ def test_stream_goes_on_with_a_new_link_though_its_credit_was_lost(start: Comman
     with fifo.open("w") as go:
         desk.attach()
         desk.send(Linked(up=True))
+        desk.settle()
         go.write("\n")
     assert desk.result().code == 0
     assert desk.output[1].endswith(b"end\n")
