@@ -1,7 +1,7 @@
 """`python -m bench.console [--rounds N]`: a key's echo console -> hub -> agent -> PTY and back.
 
 Beside it the same agent at the measuring server, which types by itself: what the hub adds is the
-difference. The goal is 1.5 ms at p50 (issue 4). The console is a bare WebSocket, so that no client
+difference. The goal is 1.5 ms at p50. The console is a bare WebSocket, so that no client
 library is measured; rounds are interleaved; nothing outlives the bench.
 """
 

@@ -3,7 +3,7 @@
 The hub has as many machines as a large tenant, and half of them with figures to sort by. Each page
 is loaded again and again in the system's Chromium, which has its scripts and styles already, and
 once without; taken are the time to the first content that is painted, and to the end of the hub's
-answer. The goals are 200 ms for the one at the median (issue 6) and 300 ms for the other at p95
+answer. The goals are 200 ms for the one at the median and 300 ms for the other at p95
 (docs/benchmarks.rst). Nothing outlives the bench.
 """
 

@@ -22,7 +22,7 @@ class Asset(TenantOwned, Table):
     __tablename__ = "assets"
     __table_args__ = (
         Index("ix_assets_name", "tenant_id", "name", "id"),
-        Index("ix_assets_presence", "tenant_id", "presence", "id"),
+        Index("ix_assets_presence", "tenant_id", "presence", "id", "deleted_ms"),
         Index("ix_assets_seen", "tenant_id", "seen_ms", "id"),
     )
 
@@ -54,7 +54,9 @@ class Agent(TenantOwned, Table):
     """A machine's credential."""
 
     __tablename__ = "agents"
+    __table_args__ = (Index("ix_agents_of_asset", "tenant_id", "asset_id", "client_id"),)
 
+    tenant_id: Mapped[str] = mapped_column(String(ID_CHARS))  # the index above begins with it
     id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
     asset_id: Mapped[str] = mapped_column(ForeignKey("assets.id"), index=True)
     client_id: Mapped[str] = mapped_column(String(128), unique=True)

@@ -31,7 +31,7 @@ FOUND = 8
 STATES = ("online", "stale", "offline", "conflict")
 CHARTS = (
     ("CPU and memory", "percent", "cpu mem_percent", "CPU|memory"),
-    ("Load", "load", "load1 load5", "1 minute|5 minutes"),
+    ("Load", "load", "load1", "1 minute"),
     ("Fullest disk", "percent", "disk_percent", "disk"),
     ("Network", "rate", "rx_bps tx_bps", "in|out"),
     ("Round trip", "ms", "rtt_ms", "RTT"),
@@ -70,22 +70,19 @@ async def agents(
     )
     key: Any = sort if sort in listing.SORTS else "name"
     order = listing.Order(key, key not in ("name", "presence", "platform", "version"))
-    found, following = await hub.database.read(
-        caller.scope, listing.page, wanted, order, SHOWN, cursor or None
-    )
     now = now_ms()
-    histories, counts, tags = await hub.database.read(
-        caller.scope, _around, [asset.id for asset, _ in found], now
+    found, following, histories, counts = await hub.database.read(
+        caller.scope, _listed, wanted, order, cursor or None, now
     )
     return page(
         request,
         "agents/list.html",
         caller,
-        items=[asset for asset, _ in found],
-        strips={asset.id: strip(histories.get(asset.id, []), now) for asset, _ in found},
+        items=found,
+        strips={asset.id: strip(histories.get(asset.id, []), now) for asset in found},
         counts=[(word, counts[word]) for word in STATES if counts.get(word)],
         total=sum(counts.values()),
-        tags=tags,
+        tags=sorted({tag for asset in found for tag in asset.tags}),
         query=asked,
         next=following,
         here=_address(asked, cursor=cursor),
@@ -119,7 +116,7 @@ async def overview(
     """Show one machine: its figures now and before, and what it is."""
     detail = await api.show_agent(hub, asset_id, caller)
     now = now_ms()
-    histories, _, _ = await hub.database.read(caller.scope, _around, [asset_id], now)
+    days = await hub.database.read(caller.scope, _days, [asset_id], now)
     return await tab(
         request,
         hub,
@@ -127,7 +124,7 @@ async def overview(
         asset_id,
         "agents/overview.html",
         detail=detail,
-        strip=strip(histories.get(asset_id, []), now),
+        strip=strip(days.get(asset_id, []), now),
         charts=CHARTS,
         range=range,
     )
@@ -186,27 +183,31 @@ def _allowed(action: str) -> Any:
     return ACTIONS[action]
 
 
-def _around(
-    session: Session, asset_ids: list[str], now: int
-) -> tuple[dict[str, list[Stretch]], dict[str, int], list[str]]:
-    """Return each machine's presence of the last day, counts by state, and tags in use."""
-    histories: dict[str, list[Stretch]] = {}
+def _listed(
+    session: Session, wanted: listing.Filter, order: listing.Order, cursor: str | None, now: int
+) -> tuple[list[Asset], str | None, dict[str, list[Stretch]], dict[str, int]]:
+    """Return a page of machines, the next one's cursor, each one's day, and counts by state."""
+    found, following = listing.machines(session, wanted, order, SHOWN, cursor)
+    counted = (
+        select(Asset.presence, func.count())
+        .where(Asset.deleted_ms.is_(None))
+        .group_by(Asset.presence)
+    )
+    counts = dict(session.execute(counted).all())
+    return found, following, _days(session, [asset.id for asset in found], now), counts
+
+
+def _days(session: Session, asset_ids: list[str], now: int) -> dict[str, list[Stretch]]:
+    """Return how each machine was in the last day."""
+    days: dict[str, list[Stretch]] = {}
     changes = (
-        select(PresenceChange)
+        select(PresenceChange.asset_id, PresenceChange.at_ms, PresenceChange.state)
         .where(PresenceChange.asset_id.in_(asset_ids), PresenceChange.at_ms > now - 2 * DAY_MS)
         .order_by(PresenceChange.seq)
     )
-    for one in session.scalars(changes):
-        histories.setdefault(one.asset_id, []).append(Stretch(one.at_ms, one.state))
-    counts = dict(
-        session.execute(
-            select(Asset.presence, func.count())
-            .where(Asset.deleted_ms.is_(None))
-            .group_by(Asset.presence)
-        ).all()
-    )
-    used = session.scalars(select(Asset.tags).where(Asset.id.in_(asset_ids)))
-    return histories, counts, sorted({tag for tags in used for tag in tags})
+    for asset_id, at_ms, state in session.execute(changes):
+        days.setdefault(asset_id, []).append(Stretch(at_ms, state))
+    return days
 
 
 def _named(session: Session, words: list[str], at: str) -> list[tuple[str, str, str]]:

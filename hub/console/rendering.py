@@ -25,6 +25,7 @@ from hub.clock import iso
 from wire import __version__
 
 STATIC = Path(__file__).parent / "static"
+DIGEST_CHARS = 12
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
 _POLICY = {
@@ -144,8 +145,16 @@ def duration(seconds: float | None) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-@cache
 def asset(name: str) -> str:
-    """Return the address of one of our files, with its digest, so that it may be kept for ever."""
-    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
-    return f"/static/{name}?{digest}"
+    """Return the address of one of our files, below the digest of all: it may be kept for ever."""
+    return f"/static/{digest()}/{name}"
+
+
+@cache
+def digest() -> str:
+    """Return what tells these files from those of another version."""
+    told = hashlib.sha256()
+    for path in sorted(STATIC.rglob("*")):
+        if path.is_file():
+            told.update(f"{path.relative_to(STATIC)}\0".encode() + path.read_bytes())
+    return told.hexdigest()[:DIGEST_CHARS]

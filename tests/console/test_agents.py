@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from sqlalchemy.orm import Session
 
 from hub.agents import service
@@ -16,6 +17,7 @@ from tests.doubles.browser import Person
 from tests.doubles.hub_process import ADMIN as ROOT
 from tests.doubles.hub_process import PASSWORD, HubProcess, running_hub
 
+GIVEN_UP_MS = 15_000  # a request that nobody gives up ends by itself after 20 s
 HOSTILE = '<img src=x onerror=alert(1)>"\x1b[31m\u202e'
 
 
@@ -82,6 +84,58 @@ def test_the_list_is_searched_filtered_and_readable(
     expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
     page.goto("/agents?presence=online")
     expect(page.get_by_role("link", name="alpha")).to_have_count(0)
+
+
+def kept_waiting(held: list[Route]) -> Callable[[Route], None]:
+    """Return a handler that answers no request; each is put into `held`."""
+
+    def keep(route: Route) -> None:
+        held.append(route)
+
+    return keep
+
+
+def test_the_newest_question_is_answered_whatever_comes_last(
+    hub: HubProcess, new_person: NewPerson, asset_id: str
+) -> None:
+    hub.write(lambda session: add_machines(session, "gamma", "delta"))
+    page = new_person(OPERATOR).show("/agents")
+    search = page.get_by_label("Search agents")
+    page.route(re.compile(r"/agents\?.*q=gam"), kept_waiting([]))
+    with page.expect_request(re.compile("q=gam")) as older:
+        search.fill("gam")
+    with page.expect_event("requestfailed", lambda one: one == older.value, timeout=GIVEN_UP_MS):
+        search.fill("delta")  # what nobody waits for any more is given up
+    expect(page.get_by_role("link", name="delta")).to_be_visible()
+    expect(page.get_by_role("link", name="gamma")).to_have_count(0)
+    page.unroute_all()
+
+    search.fill("")
+    expect(page.get_by_role("link", name="gamma")).to_be_visible()
+    page.route(re.compile("/agents$"), kept_waiting([]))
+    with page.expect_request(re.compile("/agents$")) as refresh:
+        page.evaluate("document.body.dispatchEvent(new CustomEvent('jl:reconnected'))")
+    with page.expect_event("requestfailed", lambda one: one == refresh.value, timeout=GIVEN_UP_MS):
+        search.fill("gamma")
+    expect(page.get_by_role("link", name="delta")).to_have_count(0)
+    page.unroute_all()
+
+
+def test_what_moves_during_a_question_is_read_again_with_it(
+    hub: HubProcess, new_person: NewPerson, asset_id: str
+) -> None:
+    hub.write(lambda session: add_machines(session, "epsilon", "zeta"))
+    page = new_person(OPERATOR).show("/agents")
+    held: list[Route] = []
+    page.route(re.compile("q=zeta"), kept_waiting(held), times=1)
+    with page.expect_request(re.compile("q=zeta")):
+        page.get_by_label("Search agents").fill("zeta")
+    with page.expect_request(re.compile("/agents")) as again:
+        page.evaluate("document.body.dispatchEvent(new CustomEvent('jl:reconnected'))")
+        held[0].continue_()
+    assert "q=zeta" in again.value.url
+    expect(page.get_by_role("link", name="zeta")).to_be_visible()
+    expect(page.get_by_role("link", name="epsilon")).to_have_count(0)
 
 
 def test_the_list_is_exported_and_no_name_is_a_formula(

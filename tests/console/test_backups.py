@@ -72,7 +72,7 @@ def test_backup_from_plan_to_verified_and_one_file_back(
     page.get_by_role("button", name="Restore", exact=True).click()
     expect(page.get_by_role("dialog")).to_contain_text("overwritten")
     page.get_by_role("dialog").get_by_role("button", name="Restore").click()
-    expect(page.get_by_text("1 file to where they were")).to_be_visible()
+    expect(page.get_by_text("1 file back where it was")).to_be_visible()
     assert (source / "index.html").read_bytes() == b"<h1>here</h1>"
     olga.screenshots("backup")
 
@@ -188,7 +188,7 @@ def test_what_a_retention_drops_is_shown_and_then_removed(
         expect(page.get_by_text("Copied.", exact=True)).to_be_visible()
         (source / "a.txt").write_bytes(b"there, later")
         page.get_by_role("button", name="Run now").click()
-        expect(page.get_by_role("row", name=re.compile("^run succeeded"))).to_have_count(2)
+        expect(page.get_by_role("row", name=re.compile("^Backup run succeeded"))).to_have_count(2)
         agent.terminate()
         agent.config["backup"] = {"retention": {"keep_last": 1}}
         linked(agent.start())

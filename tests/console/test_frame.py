@@ -46,6 +46,14 @@ def test_a_chosen_theme_stays(new_person: NewPerson, asset_id: str) -> None:
     expect(page.get_by_role("heading", name="Upcoming and running")).to_be_visible()
 
 
+def test_no_script_of_a_page_is_there_twice(new_person: NewPerson, asset_id: str) -> None:
+    page = new_person(OPERATOR).show(f"/agents/{asset_id}/shell")
+    loaded = page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
+    scripts = [one.partition("?")[0].rpartition("/")[2] for one in loaded if ".js" in one]
+    assert {"console.js", "terminal.js", "htmx.js"} <= set(scripts)
+    assert sorted(scripts) == sorted(set(scripts))
+
+
 def test_activity_is_readable(new_person: NewPerson, asset_id: str) -> None:
     person = new_person(OPERATOR)
     person.show(f"/agents/{asset_id}/activity")

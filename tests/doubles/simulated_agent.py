@@ -18,7 +18,15 @@ from cryptography.x509.oid import NameOID
 
 from hub.clock import iso, now_ms
 from wire.enrolment import EnrollResponse, proof_bytes
-from wire.inventory import AgentFacts, Hardware, Inventory, OperatingSystem, Package, digest
+from wire.inventory import (
+    AgentFacts,
+    Hardware,
+    Inventory,
+    OperatingSystem,
+    Package,
+    Service,
+    digest,
+)
 
 
 class SimulatedAgent:
@@ -104,8 +112,8 @@ class SimulatedAgent:
         self.seq = 0
 
 
-def inventory(*packages: str) -> tuple[dict[str, Any], str]:
-    """Return an inventory with these packages (`name=version`), and its digest."""
+def inventory(*packages: str, **services: str) -> tuple[dict[str, Any], str]:
+    """Return an inventory of packages (`name=version`) and services' states, and its digest."""
     made = Inventory(
         agent=AgentFacts(version="1.0", profile="reporter"),
         os=OperatingSystem(name="Debian GNU/Linux 12"),
@@ -114,6 +122,7 @@ def inventory(*packages: str) -> tuple[dict[str, Any], str]:
             Package(name=name, version=version)
             for name, _, version in (text.partition("=") for text in packages)
         ),
+        services=tuple(Service(name=name, state=state) for name, state in services.items()),
     )
     return msgspec.to_builtins(made), digest(made)
 

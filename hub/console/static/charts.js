@@ -3,7 +3,7 @@
 // Rules: numbers are asked of the API that everybody may use; colours are the page's; times are in
 // the viewer's zone; a chart without numbers says so.
 
-import uPlot from "/static/vendor/uplot.js";
+import uPlot from "./vendor/uplot.js";
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const COLOURS = ["--accent", "--ok", "--warn", "--bad"];

@@ -5,8 +5,6 @@
 // (hx-trigger="jl:name from:body throttle:1s"). Topics stand in `data-topics` of <main>. Once they
 // are watched, after each connect, `jl:reconnected` is fired, so that nothing stays stale.
 
-import { io } from "/static/vendor/socket.io.js";
-
 const root = document.documentElement;
 
 // -- theme -------------------------------------------------------------------------------------
@@ -18,8 +16,10 @@ function applyTheme(choice) {
     button.setAttribute("aria-pressed", String(button.dataset.themeChoice === choice));
 }
 
-export function theme() {
-  return localStorage.getItem("theme") ?? "auto";
+// The hub writes it into the page, so that none is painted in the other colours first.
+function chooseTheme(choice) {
+  document.cookie = `theme=${choice}; path=/; max-age=31536000; samesite=lax`;
+  applyTheme(choice);
 }
 
 // -- times: the viewer's zone, exact UTC on hover ---------------------------------------------------
@@ -43,6 +43,13 @@ export function showTimes(scope = document) {
     if (Number.isNaN(ms)) continue;
     element.title = `${absolute.format(ms)}\n${element.dateTime}`;
     element.textContent = element.dataset.as === "exact" ? absolute.format(ms) : ago(ms);
+  }
+}
+
+function showChoices() {
+  for (const option of document.querySelectorAll("option[data-time]")) {
+    option.title = option.dataset.time;
+    option.textContent = absolute.format(Date.parse(option.dataset.time)) + (option.dataset.note ?? "");
   }
 }
 
@@ -114,9 +121,7 @@ function onPaletteKey(event) {
 
 // -- the socket -------------------------------------------------------------------------------------
 
-export const socket = document.body.dataset.live === undefined
-  ? null
-  : io("/console", { transports: ["websocket"], path: "/socket.io" });
+export let socket = null; // where somebody is logged in, once the page has been painted
 
 let watched = new Set();
 
@@ -145,6 +150,19 @@ async function reloadOnceThere() {
   const isThere = () => fetch("/readyz", { cache: "no-store" }).then((reply) => reply.ok, () => false);
   while (!(await isThere())) await new Promise((resume) => setTimeout(resume, 1000));
   location.reload();
+}
+
+// What a page shows comes before what keeps it true. A page that nobody sees is not painted.
+const painted = () => new Promise((resume) => {
+  setTimeout(resume, document.hidden ? 0 : 500);
+  requestAnimationFrame(() => setTimeout(resume));
+});
+
+async function live() {
+  await painted();
+  const { io } = await import("./vendor/socket.io.js");
+  socket = io("/console", { transports: ["websocket"], path: "/socket.io" });
+  listen();
 }
 
 function listen() {
@@ -195,20 +213,18 @@ function countChosen() {
 
 // -- wiring -----------------------------------------------------------------------------------------
 
-applyTheme(theme());
+applyTheme(root.dataset.theme ?? "auto");
 showTimes();
+showChoices();
 showHere();
 addEventListener("resize", showHere);
 setInterval(showTimes, 15000);
-if (socket) listen();
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy], [data-copy-from], [data-theme-choice], [data-dialog], [data-close], [data-palette]");
   if (!button) return;
-  if (button.dataset.themeChoice) {
-    localStorage.setItem("theme", button.dataset.themeChoice);
-    applyTheme(button.dataset.themeChoice);
-  } else if (button.dataset.dialog) document.getElementById(button.dataset.dialog).showModal();
+  if (button.dataset.themeChoice) chooseTheme(button.dataset.themeChoice);
+  else if (button.dataset.dialog) document.getElementById(button.dataset.dialog).showModal();
   else if ("close" in button.dataset) button.closest("dialog").close();
   else if ("palette" in button.dataset) openPalette();
   else copy(button).catch(() => toast("The browser did not allow copying", "bad"));
@@ -245,8 +261,14 @@ document.addEventListener("submit", (event) => {
   });
 }, true);
 
+// What had to wait for another's answer asks what its element says by then.
+document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement === ctx.target && ctx.sourceElement.hasAttribute("hx-get"))
+    ctx.request.action = ctx.sourceElement.getAttribute("hx-get");
+});
 document.addEventListener("htmx:after:swap", () => {
   showTimes();
+  showChoices();
   countChosen();
   if (socket?.connected) watch();
 });
@@ -261,3 +283,6 @@ document.addEventListener("htmx:error", ({ detail }) => {
   if (isAsked || document.getElementById("offline")?.hidden) toast("The hub did not answer; try again", "bad");
 });
 document.body.addEventListener("toast", (event) => toast(event.detail.text ?? event.detail.value, event.detail.kind));
+
+// Behind everything else: what imports this module goes on when there is a socket.
+if (document.body.dataset.live !== undefined) await live();

@@ -1,6 +1,6 @@
 // Live output of one command: watched from the first byte that is kept, acknowledged as it is shown.
 
-import { socket } from "/static/console.js";
+import { socket } from "./console.js";
 
 const box = document.querySelector("[data-output]");
 const MAX_CHARS = 1_000_000;

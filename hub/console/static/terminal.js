@@ -7,11 +7,11 @@
 // http and https alone, after a click. A paste of several lines asks first.
 // Source: docs/reference/console-events.rst.
 
-import { confirmed, fire, socket, toast } from "/static/console.js";
-import { FitAddon } from "/static/vendor/xterm-fit.js";
-import { SearchAddon } from "/static/vendor/xterm-search.js";
-import { WebLinksAddon } from "/static/vendor/xterm-web-links.js";
-import { Terminal } from "/static/vendor/xterm.js";
+import { confirmed, fire, socket, toast } from "./console.js";
+import { FitAddon } from "./vendor/xterm-fit.js";
+import { SearchAddon } from "./vendor/xterm-search.js";
+import { WebLinksAddon } from "./vendor/xterm-web-links.js";
+import { Terminal } from "./vendor/xterm.js";
 
 const SCROLLBACK_LINES = 10000;
 const ACK_STEP_BYTES = 16 * 1024;
