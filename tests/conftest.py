@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.doubles.postgres import PostgresServer
 
 HOUSES = ("agent", "hub", "wire", "workers")
-FILE_SECONDS = "jackline/file-seconds"  # in pytest's cache
+FILE_SECONDS = "jackline/file-seconds"  # in pytest's cache; of full runs, with a suffix
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,7 +61,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker is not None and wanted in (None, marker.args[0])
     ]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    # A first run has no clock to go by: what is known to be long says so.
+    items[:] = sorted(kept, key=lambda item: -families[item].kwargs.get("minutes", 0))
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +93,7 @@ def closed_desks() -> Iterator[None]:
 def _longest_first(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Several workers take a file each, in this order: none is left alone with a long one."""
     if hasattr(config, "workerinput") and config.cache is not None:
-        seconds = config.cache.get(FILE_SECONDS, {})
+        seconds = config.cache.get(_clock_of(config), {})
         items.sort(key=lambda item: -seconds.get(_file_of(item.nodeid), 0.0))
 
 
@@ -108,8 +109,12 @@ class FileClock:
 
     def pytest_sessionfinish(self) -> None:
         if self._config.cache is not None:
-            before = self._config.cache.get(FILE_SECONDS, {})
-            self._config.cache.set(FILE_SECONDS, {**before, **self._seconds})
+            before = self._config.cache.get(_clock_of(self._config), {})
+            self._config.cache.set(_clock_of(self._config), {**before, **self._seconds})
+
+
+def _clock_of(config: pytest.Config) -> str:
+    return FILE_SECONDS + ("-soak" if config.getoption("--soak") else "")
 
 
 def _file_of(nodeid: str) -> str:

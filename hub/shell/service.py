@@ -13,6 +13,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from hub.agents import service as agents
+from hub.agents.models import Agent
 from hub.audit import service as audit
 from hub.authorize import ACTIONS, RANK, Principal, Role
 from hub.clock import now_ms
@@ -20,6 +21,7 @@ from hub.errors import ForbiddenError, NotFoundError
 from hub.ids import new_id
 from hub.operators.models import Tenant, User
 from hub.policy import service as policy
+from hub.shell.live import Facts
 from hub.shell.models import ShellSession
 from hub.shell.recording import Outcome
 from hub.shell.states import LIVE, State, may_end, may_follow, reason_of
@@ -161,6 +163,20 @@ def lost_operators(session: Session, user_ids: Iterable[str]) -> set[str]:
         .where(User.id.in_(wanted), User.disabled_ms.is_(None), Tenant.disabled_ms.is_(None))
     )
     return wanted - {user for user, role in good if Role(role) in ACTIONS["shell.open"]}
+
+
+def lost(session: Session, facts: Sequence[Facts]) -> set[str]:
+    """Return the users and machines of these sessions that may have no shell any more."""
+    users, machines = {one.user_id for one in facts}, {one.asset_id for one in facts}
+    return lost_operators(session, users) | lost_machines(session, machines)
+
+
+def lost_machines(session: Session, wanted: set[str]) -> set[str]:
+    """Return which of these machines have no credential any more: revoked, forgotten."""
+    good = session.scalars(
+        select(Agent.asset_id).where(Agent.asset_id.in_(wanted), Agent.state == "active")
+    )
+    return wanted - set(good)
 
 
 def query(asset_id: str | None, state: str | None) -> Select[Any]:

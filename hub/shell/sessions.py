@@ -3,7 +3,7 @@
 Rules: a row is committed before `shell_start` goes out; what an agent says on linking decides what
 lives (contract 1.7): a session that it still has goes on, one that it does not have ends
 `unknown_outcome` unless its final word comes within `GRACE_S`; one that nobody wants is closed.
-Operators who are disabled or demoted lose their shells within two seconds, wherever that was done.
+Disabled or demoted operators and revoked agents lose shells within 2 s, wherever that was done.
 A session that has ended stays attachable for a minute, so that a console that was away hears how.
 """
 
@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from hub.agents import service as agents
+from hub.agents.housekeeping import REVOKED
 from hub.agents.links import Link
 from hub.audit import service as audit
 from hub.authorize import Principal
@@ -205,6 +206,8 @@ class Sessions:
             raise DuplicateResultError
         if row.asset_id != link.asset_id:
             raise ForeignResultError
+        if (live := self._live.get(row.id)) and live.wanted:  # written a moment later, perhaps
+            row.wanted = live.wanted
         is_news = service.end(
             session, row, agent,
             reason=message.reason, code=message.code, signal=message.signal, detail=message.detail,
@@ -240,7 +243,7 @@ class Sessions:
         self._post(link, ShellClose(session=session_id))
 
     async def _give_up(self, session_ids: Iterable[str]) -> None:
-        """The agent does not have these: its outbox may still hold how they ended."""
+        """The agent has none of these: its outbox may still hold how they ended."""
         await asyncio.sleep(GRACE_S)
         for session_id in session_ids:
             live = self._live.get(session_id)
@@ -262,13 +265,11 @@ class Sessions:
             live.tick()
             if live.has_ended and live.over_s() > LINGER_S:
                 del self._live[live.facts.id]
-        running = [live for live in self._live.values() if live.wanted is None]
-        running = [live for live in running if not live.has_ended]
-        for live in running:
-            reason = self._overdue(live)
-            if reason is not None:
+        for live in list(self._live.values()):
+            is_running = live.wanted is None and not live.has_ended
+            if is_running and (reason := self._overdue(live)):
                 await self.close(live.facts.id, audit.SYSTEM, reason)
-        await self._close_lost(running)
+        await self._close_lost()
         await self._end_unanswered()
 
     async def _sweep_for_ever(self) -> None:
@@ -297,14 +298,16 @@ class Sessions:
             return HubReason.MAX_DURATION
         return None
 
-    async def _close_lost(self, running: list[Live]) -> None:
-        """Take their shells from operators who are no more."""
-        if not running:
+    async def _close_lost(self) -> None:
+        """Operators who are no more lose their shells; who is no agent any more tells no end."""
+        living = [live for live in self._live.values() if not live.has_ended]
+        if not living:
             return
-        users = {live.facts.user_id for live in running}
-        lost = await self._hub.database.read(None, service.lost_operators, users)
-        for live in running:
-            if live.facts.user_id in lost:
+        lost = await self._hub.database.read(None, service.lost, [one.facts for one in living])
+        for live in living:
+            if live.facts.asset_id in lost:
+                await self._end(live.facts.id, HubReason.UNKNOWN_OUTCOME, REVOKED)
+            elif live.facts.user_id in lost and live.wanted is None:
                 await self._take_away(live)
 
     async def _take_away(self, live: Live) -> None:

@@ -27,12 +27,16 @@ class HubSite:
     Args:
         env: more variables of the hub.
         config: more keys of the agent's configuration.
+        database_url: None for SQLite.
     """
 
     def __init__(
-        self, env: dict[str, str] | None = None, config: dict[str, Any] | None = None
+        self,
+        env: dict[str, str] | None = None,
+        config: dict[str, Any] | None = None,
+        database_url: str | None = None,
     ) -> None:
-        self.hub = HubProcess(env=env)
+        self.hub = HubProcess(database_url, env)
         client_id = "box-1"
         secret = self.hub.add_agent(client_id)
         self.token = self.hub.add_user("ann", Role.OPERATOR)
@@ -90,10 +94,12 @@ class HubSite:
 
 @contextlib.contextmanager
 def hub_site(
-    env: dict[str, str] | None = None, config: dict[str, Any] | None = None
+    env: dict[str, str] | None = None,
+    config: dict[str, Any] | None = None,
+    database_url: str | None = None,
 ) -> Iterator[HubSite]:
     """Start a hub and an agent, and end both afterwards."""
-    site = HubSite(env, config)
+    site = HubSite(env, config, database_url)
     try:
         yield site.start()
     finally:

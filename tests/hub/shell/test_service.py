@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hub.agents import service as agents
-from hub.agents.models import Asset
+from hub.agents.models import Agent, Asset
 from hub.assembly import Hub
 from hub.audit import service as audit
 from hub.audit.models import AuditRow
@@ -126,6 +126,18 @@ def test_who_may_have_no_shell_any_more_is_lost(
 
     lost = hub.database.write_now(None, work)
     assert lost == ({ann.id, "nobody"} if is_lost else {"nobody"})
+
+
+def test_a_machine_without_a_credential_is_lost(hub: Hub, asset: Asset) -> None:
+    def lost(session: Session) -> set[str]:
+        return service.lost_machines(session, {asset.id})
+
+    assert hub.database.write_now(None, lost) == {asset.id}
+    hub.database.write_now(None, lambda s: agents.add_agent(s, hub.keyring, asset))
+    assert hub.database.write_now(None, lost) == set()
+    revoked = update(Agent).where(Agent.asset_id == asset.id).values(state="revoked")
+    hub.database.write_now(None, lambda s: s.execute(revoked))
+    assert hub.database.write_now(None, lost) == {asset.id}
 
 
 def test_old_recordings_are_deleted_and_rows_stay(hub: Hub, row: ShellSession) -> None:

@@ -203,7 +203,7 @@ def slow_copies(tmp_path: Path) -> str:
     return f"{shim.parent}:{os.environ['PATH']}"
 
 
-@pytest.mark.family("hub")
+@pytest.mark.family("hub", minutes=9)
 @pytest.mark.timeout(1700)
 def test_a_hub_killed_at_random_moments_loses_and_doubles_nothing(
     hub: HubProcess, slow_copies: str, tmp_path: Path, soak: bool
