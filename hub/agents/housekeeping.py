@@ -23,7 +23,7 @@ from hub.errors import HubError
 from hub.operators.models import Tenant
 from wire.limits import JOB_ID_KEPT_S
 
-LOOK_S = 0.7
+LOOK_S = 0.5
 LOOK_BACK_MS = 30_000
 SWEEP_S = 30.0
 PRUNE_ROWS = 5000

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from hub.assembly import Hub
 
 TOPIC = "sessions"
-TICK_S = 1.0
+TICK_S = 0.5
 GRACE_S = 10.0
 LINGER_S = 60.0
 FOREIGN_CLOSE_S = 30.0
