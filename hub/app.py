@@ -72,7 +72,7 @@ def build(hub: Hub) -> FastAPI:
         app.include_router(one)
     console.install(app)
     trespass.install(app)
-    app.add_middleware(Idempotency, hub=hub, routers=routers())
+    app.add_middleware(Idempotency, hub=hub, routers=[*routers(), *console.routers()])
     app.add_middleware(Metrics)
     app.add_middleware(
         SocketApp,

@@ -100,8 +100,9 @@ def machines(
 
 
 def credentials(session: Session, asset_ids: list[str]) -> dict[str, Agent]:
-    """Return the newest credential of each machine."""
-    rows = session.scalars(select(Agent).where(Agent.asset_id.in_(asset_ids)).order_by(Agent.id))
+    """Return the credential of each machine: the one in force, else the newest."""
+    found = select(Agent).where(Agent.asset_id.in_(asset_ids))
+    rows = session.scalars(found.order_by(Agent.state == "active", Agent.id))
     return {agent.asset_id: agent for agent in rows}
 
 

@@ -82,10 +82,10 @@ def get_asset(session: Session, asset_id: str) -> Asset:
 
 
 def current_agent(session: Session, asset_id: str) -> Agent | None:
-    """Return a machine's credential: the newest one."""
-    return session.scalar(
-        select(Agent).where(Agent.asset_id == asset_id).order_by(Agent.id.desc()).limit(1)
-    )
+    """Return a machine's credential: the one in force, else the newest."""
+    is_in_force = Agent.state == "active"
+    found = select(Agent).where(Agent.asset_id == asset_id)
+    return session.scalar(found.order_by(is_in_force.desc(), Agent.id.desc()).limit(1))
 
 
 def resolve(session: Session, asset_id: str) -> Agent:

@@ -94,6 +94,11 @@ def _resolve(client: Client, options: argparse.Namespace) -> None:
 
 
 def _revoke(client: Client, options: argparse.Namespace) -> None:
+    if options.waiting:
+        path = f"{PATH}/{find(client, options.agent)}/revoke"
+        client.call("POST", path, query={"waiting": "true"})
+        output.note(f"{options.agent}: what waited is turned away")
+        return
     _sure(options, f"Revoke {options.agent}? It must be enrolled again.")
     client.post(f"{PATH}/{find(client, options.agent)}/revoke")
     output.note(f"{options.agent} is revoked")
@@ -157,11 +162,10 @@ def _options(argv: list[str]) -> argparse.Namespace:
     _word(words, "resolve", _resolve, "end an identity conflict")
     workers = _word(words, "workers", _workers, "list its workers, restart one")
     workers.add_argument("--restart", metavar="ID", help="restart this one")
-    for name, job, about in (
-        ("revoke", _revoke, "end its credential and cut its link"),
-        ("rm", _rm, "forget it"),
-    ):
-        _word(words, name, job, about).add_argument("--yes", action="store_true", help="do not ask")
+    revoke = _word(words, "revoke", _revoke, "end its credential and cut its link")
+    revoke.add_argument("--waiting", action="store_true", help="only one that waits for approval")
+    for word in (revoke, _word(words, "rm", _rm, "forget it")):
+        word.add_argument("--yes", action="store_true", help="do not ask")
     return parser.parse_args(argv)
 
 

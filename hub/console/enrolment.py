@@ -108,15 +108,16 @@ async def approve(
     hub: TheHub, asset_id: str, caller: Caller = may_see("agents.approve")
 ) -> Response:
     """Let a waiting machine in."""
-    await hub.database.write(caller.scope, approval.approve, caller, asset_id)
+    for agent_id in await hub.database.write(caller.scope, approval.approve, caller, asset_id):
+        await hub.links.cut(agent_id, "replaced")
     return RedirectResponse("/enrolment", 303)
 
 
 @router.post("/pending/{asset_id}/refuse")
 async def refuse(hub: TheHub, asset_id: str, caller: Caller = may_see("agents.write")) -> Response:
     """Turn a waiting machine away."""
-    agent = await hub.database.write(caller.scope, approval.revoke, caller, asset_id)
-    await hub.links.cut(agent.id, "revoked")
+    for agent_id in await hub.database.write(caller.scope, approval.refuse, caller, asset_id):
+        await hub.links.cut(agent_id, "revoked")
     return RedirectResponse("/enrolment", 303)
 
 

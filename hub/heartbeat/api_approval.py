@@ -47,16 +47,20 @@ async def list_pending(
 
 @router.post("/agents/{asset_id}/approve", status_code=204)
 async def approve(hub: TheHub, asset_id: str, caller: Caller = may("agents.approve")) -> Response:
-    """Let a waiting machine in."""
-    await hub.database.write(caller.scope, approval.approve, caller, asset_id)
+    """Let a waiting machine in; the credential that it had is retired."""
+    for agent_id in await hub.database.write(caller.scope, approval.approve, caller, asset_id):
+        await hub.links.cut(agent_id, "replaced")
     return Response(status_code=204)
 
 
 @router.post("/agents/{asset_id}/revoke", status_code=204)
-async def revoke(hub: TheHub, asset_id: str, caller: Caller = may("agents.write")) -> Response:
-    """Make a machine's credential worthless, waiting or not, and cut its link."""
-    agent = await hub.database.write(caller.scope, approval.revoke, caller, asset_id)
-    await hub.links.cut(agent.id, "revoked")
+async def revoke(
+    hub: TheHub, asset_id: str, waiting: bool = False, caller: Caller = may("agents.write")
+) -> Response:
+    """Make a machine's credentials worthless and cut its link; `waiting`: what waits alone."""
+    work = approval.refuse if waiting else approval.revoke
+    for agent_id in await hub.database.write(caller.scope, work, caller, asset_id):
+        await hub.links.cut(agent_id, "revoked")
     return Response(status_code=204)
 
 

@@ -1,7 +1,9 @@
 """What people decide about enrolled machines: approve, refuse, revoke.
 
 Rules: a state changes by one conditional UPDATE, so that of two people one decides; revoking ends
-certificates, too, and the caller cuts the live link afterwards.
+certificates, too, and the caller cuts the live link afterwards. A machine may have two credentials,
+the present one and one that waits: approving retires the first, refusing ends the second alone,
+revoking ends both.
 Source: issue 5 "Enrolment" (approve, pending list, revoke).
 """
 
@@ -18,7 +20,7 @@ from hub.authorize import Principal
 from hub.clock import now_ms
 from hub.db.rows import affected
 from hub.errors import ConflictError, NotFoundError
-from hub.heartbeat import certificates
+from hub.heartbeat import arrivals, certificates
 from hub.heartbeat.models import Enrolment
 
 
@@ -31,13 +33,13 @@ def pending() -> Select[Any]:
     )
 
 
-def approve(session: Session, who: Principal, asset_id: str) -> Agent:
-    """Let a waiting machine in.
+def approve(session: Session, who: Principal, asset_id: str) -> tuple[str, ...]:
+    """Let a waiting machine in; returns the agents whose place it took.
 
     Raises:
         NotFoundError: there is no such machine; ConflictError: it does not wait.
     """
-    agent = _current(session, asset_id)
+    agent = _current(session, asset_id)[0]
     changed = (
         update(Agent)
         .where(Agent.id == agent.id, Agent.state == "pending")
@@ -45,19 +47,28 @@ def approve(session: Session, who: Principal, asset_id: str) -> Agent:
     )
     if affected(session, changed) != 1:
         raise ConflictError("that agent does not wait for approval")
-    audit.record(session, agent.tenant_id, who, "agents.approve", of=("agent", asset_id))
-    return agent
+    replaced = arrivals.succeed(session, agent)
+    of = ("agent", asset_id)
+    audit.record(session, agent.tenant_id, who, "agents.approve", of=of, replaces=list(replaced))
+    return replaced
 
 
-def revoke(session: Session, who: Principal, asset_id: str) -> Agent:
-    """Make a machine's credential worthless; its history stays.
+def revoke(session: Session, who: Principal, asset_id: str) -> tuple[str, ...]:
+    """Make a machine's credentials worthless; its history stays. Returns the agents it had.
 
     Raises:
         NotFoundError: there is no such machine, or it has no credential any more.
     """
-    agent = _current(session, asset_id)
-    end(session, who, agent.id, "agents.write")
-    return agent
+    return _end_all(session, who, _current(session, asset_id))
+
+
+def refuse(session: Session, who: Principal, asset_id: str) -> tuple[str, ...]:
+    """Turn a waiting machine away; a credential that it has goes on.
+
+    Raises:
+        NotFoundError: there is no such machine, or it does not wait.
+    """
+    return _end_all(session, who, _current(session, asset_id, ("pending",)))
 
 
 def end(session: Session, who: Principal, agent_id: str, event: str) -> None:
@@ -69,17 +80,26 @@ def end(session: Session, who: Principal, agent_id: str, event: str) -> None:
     audit.record(session, agent.tenant_id, who, event, of=of, revoked=agent.client_id)
 
 
-def _current(session: Session, asset_id: str) -> Agent:
-    agent = session.scalar(
+def _end_all(session: Session, who: Principal, found: list[Agent]) -> tuple[str, ...]:
+    for agent in found:
+        end(session, who, agent.id, "agents.write")
+    return tuple(agent.id for agent in found)
+
+
+def _current(
+    session: Session, asset_id: str, states: tuple[str, ...] = ("active", "pending")
+) -> list[Agent]:
+    """Return a machine's credentials, one that waits first."""
+    found = session.scalars(
         select(Agent)
         .join(Asset, Asset.id == Agent.asset_id)
         .where(
             Asset.id == asset_id,
             Asset.deleted_ms.is_(None),
-            Agent.state.in_(("active", "pending")),
+            Agent.state.in_(states),
         )
-        .order_by(Agent.id.desc())
-    )
-    if agent is None:
+        .order_by((Agent.state == "pending").desc(), Agent.id.desc())
+    ).all()
+    if not found:
         raise NotFoundError("there is no such agent")
-    return agent
+    return list(found)

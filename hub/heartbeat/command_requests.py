@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub import pages
@@ -54,18 +55,10 @@ def request(
     command_templates.check(asked.command_type, asked.params)
     asset = _enrolled_asset(session, asked.asset_id)
     digest = _body_digest(asked)
-    known = session.scalar(
-        select(Command).where(
-            Command.tenant_id == asset.tenant_id,
-            Command.user_id == who.id,
-            Command.idempotency_key == asked.idempotency_key,
-        )
-    )
+    known = _known(session, asset.tenant_id, who.id, asked.idempotency_key)
     if known is not None:
         if known.body_digest != digest:
-            raise ConflictError(
-                "that idempotency_key was used with another body", code=Code.IDEMPOTENCY_MISMATCH
-            )
+            raise _mismatch()
         return Requested(known, is_new=False)
     is_online = is_linked or liveness.is_beating(session, asset.id)
     if asked.when_offline == "fail" and not is_online:
@@ -191,13 +184,43 @@ def _made(
         skipped=False,
         offers=0,
     )
-    session.add(command)
-    session.flush()
+    _insert(session, command)
     tell(session, who, command, "command.requested", type=command.command_type)
     if asked.when_offline == "skip" and not is_online:
         command.skipped = True
         fail(session, who, command, Code.AGENT_OFFLINE)
     return command
+
+
+def _insert(session: Session, command: Command) -> None:
+    """Save a command, unless its key was used meanwhile, for another machine: this one is locked.
+
+    Raises:
+        ConflictError: `idempotency_mismatch`.
+    """
+    try:
+        with session.begin_nested():
+            session.add(command)
+    except IntegrityError:
+        if _known(session, command.tenant_id, command.user_id, command.idempotency_key) is None:
+            raise
+        raise _mismatch() from None
+
+
+def _known(session: Session, tenant_id: str, user_id: str, key: str) -> Command | None:
+    return session.scalar(
+        select(Command).where(
+            Command.tenant_id == tenant_id,
+            Command.user_id == user_id,
+            Command.idempotency_key == key,
+        )
+    )
+
+
+def _mismatch() -> ConflictError:
+    return ConflictError(
+        "that idempotency_key was used with another body", code=Code.IDEMPOTENCY_MISMATCH
+    )
 
 
 def _next_id(session: Session, asset_id: str) -> str:

@@ -1,27 +1,28 @@
 """ASGI middleware that heeds `Idempotency-Key`, inside the border, where a body has been bounded.
 
 Rules: only POSTs of people and their programs; a route that reads the header itself is left to it,
-and so is one whose body the border has not bounded; who is not logged in, or not any more, hears
-that from the route.
+and so is one whose body the border has not bounded; who is not logged in, or may not do it, or not
+any more, hears that from the route.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 from hub.assembly import Hub
-from hub.authorize import Principal
+from hub.authorize import Principal, authorize
 from hub.borders import BOUND_THEMSELVES
 from hub.errors import HubError
 from hub.idempotency import service
 from hub.idempotency.service import Answer, Claim
 from hub.problems import problem
-from hub.requests import principal_of
+from hub.requests import PUBLIC, principal_of
 
 HEADER = b"idempotency-key"
 REPLAYED = (b"idempotency-replayed", b"true")
@@ -44,12 +45,14 @@ class Idempotency:
     def __init__(self, app: Any, hub: Hub, routers: list[APIRouter]) -> None:
         self._app = app
         self._hub = hub
-        self._others = [route.path_regex for route in _routes(routers) if _reads_key(route)]
+        found = [route for route in _routes(routers) if "POST" in (route.methods or ())]
+        self._others = [route.path_regex for route in found if _reads_key(route)]
+        self._actions = [(route.path_regex, _actions(route)) for route in found]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = self._key(scope)
         who = await _caller(scope) if key is not None else None
-        if key is None or who is None:
+        if key is None or who is None or not self._may(who, scope["path"]):
             await self._app(scope, receive, send)
             return
         body = await _whole(receive)
@@ -73,6 +76,16 @@ class Idempotency:
             return None
         given = [value for name, value in scope["headers"] if name == HEADER]
         return given[0].decode("latin-1") if given else None
+
+    def _may(self, who: Principal, path: str) -> bool:
+        """Ask the role anew: it may have been lost since the answer was kept."""
+        actions = next((found for regex, found in self._actions if regex.match(path)), [])
+        try:
+            for action in actions:
+                authorize(who, action)
+        except HubError:
+            return False
+        return True
 
     async def _first(self, claim: Claim, scope: Scope, receive: Receive, send: Send) -> None:
         recorder = _Recorder(send)
@@ -147,10 +160,20 @@ def _routes(routers: list[APIRouter]) -> list[APIRoute]:
 
 
 def _reads_key(route: APIRoute) -> bool:
+    return any(
+        param.alias.lower().encode() == HEADER
+        for one in _dependants(route)
+        for param in one.header_params
+    )
+
+
+def _actions(route: APIRoute) -> list[str]:
+    found = (getattr(one.call, "action", PUBLIC) for one in _dependants(route))
+    return [action for action in found if action != PUBLIC]
+
+
+def _dependants(route: APIRoute) -> Iterator[Dependant]:
     waiting = [route.dependant]
     while waiting:
-        one = waiting.pop()
+        yield (one := waiting.pop())
         waiting += one.dependencies
-        if any(param.alias.lower().encode() == HEADER for param in one.header_params):
-            return True
-    return False

@@ -72,7 +72,9 @@ def make(session: Session, claim: Claim) -> KeptAnswer | None:
     session.execute(delete(KeptAnswer).where(KeptAnswer.claimed_ms < now - KEPT_MS))
     if _is_first(session, claim, now):
         return None
-    kept = session.get_one(KeptAnswer, claim.digest, with_for_update=True)
+    kept = session.get(KeptAnswer, claim.digest, with_for_update=True)
+    if kept is None:  # let go since
+        raise _busy()
     if kept.body_digest != claim.body_digest:
         raise ConflictError(
             "this idempotency key came with another request", code="idempotency_mismatch"
@@ -84,7 +86,7 @@ def make(session: Session, claim: Claim) -> KeptAnswer | None:
     )
     if affected(session, left_behind.values(claimed_ms=now)) == 1:
         return None
-    raise ConflictError("the first such request is under way", code="idempotency_busy")
+    raise _busy()
 
 
 def settle(session: Session, claim: Claim, answer: Answer, keyring: Keyring) -> None:
@@ -107,6 +109,10 @@ def opened(kept: KeptAnswer, keyring: Keyring) -> Answer:
     """Return an answer that was kept."""
     text = keyring.unseal(kept.answer_sealed or "", f"answer:{kept.digest}")
     return Answer(kept.status or 0, kept.media_type, base64.b64decode(text))
+
+
+def _busy() -> ConflictError:
+    return ConflictError("the first such request is under way", code="idempotency_busy")
 
 
 def _is_first(session: Session, claim: Claim, now: int) -> bool:

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 from sqlalchemy import select, update
 
 from hub.authorize import Role
+from hub.errors import ConflictError
 from hub.idempotency import service
 from hub.idempotency.models import KeptAnswer
-from hub.operators.models import Login, Tenant
+from hub.operators.models import Login, Tenant, User
 from tests.doubles.hub_client import HubClient
 from tests.hub.conftest import Headers, People
 
@@ -50,6 +52,56 @@ def test_twenty_at_once_do_it_once(api: HubClient, as_role: Headers) -> None:
     assert {reply.status_code for reply in replies} <= {201, 409}
     busy = [reply.json()["code"] for reply in replies if reply.status_code == 409]
     assert set(busy) <= {"idempotency_busy"}
+    assert made(api) == 1
+
+
+def test_two_bodies_at_once_are_never_a_fault(api: HubClient, as_role: Headers) -> None:
+    headers = as_role("tenant_admin")
+    good, bad = {"label": "ci"}, {"label": "x" * 1000}
+
+    async def all_at_once(key: str) -> list[httpx.Response]:
+        how = headers | {"Idempotency-Key": key}
+        return await asyncio.gather(
+            *(api.http.post(PATH, json=body, headers=how) for body in (good, bad) * 4)
+        )
+
+    for turn in range(10):
+        replies = api.run(all_at_once(f"k{turn}"))
+        assert {reply.status_code for reply in replies} <= {201, 409, 422, 400}
+        told = {reply.json()["code"] for reply in replies if reply.status_code == 409}
+        assert told <= {"idempotency_busy", "idempotency_mismatch"}
+    assert made(api) <= 10
+
+
+def test_key_that_is_let_go_while_another_asks_is_busy(
+    api: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row was there for the INSERT, and is gone for the SELECT."""
+    monkeypatch.setattr(service, "_is_first", lambda *_: False)
+    claim = service.Claim("digest", "body")
+    with pytest.raises(ConflictError) as caught:
+        api.hub.database.write_now(None, lambda session: service.make(session, claim))
+    assert caught.value.code == "idempotency_busy"
+
+
+def test_whoever_lost_the_role_meanwhile_gets_no_old_answer(
+    api: HubClient, people: People, acme: Tenant
+) -> None:
+    user = people.user(acme, "ben", Role.OPERATOR)
+    headers = people.headers(user)
+    first = post(api, headers, "k")
+    assert first.status_code == 201
+
+    def become(role: Role) -> None:
+        change = update(User).where(User.id == user.id).values(role=role)
+        api.hub.database.write_now(None, lambda session: session.execute(change))
+
+    become(Role.AUDITOR)
+    refused = post(api, headers, "k")
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert first.json()["token"] not in refused.text
+    become(Role.OPERATOR)
+    assert post(api, headers, "k").content == first.content
     assert made(api) == 1
 
 

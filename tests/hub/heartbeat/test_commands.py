@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from typing import Any
@@ -97,6 +98,34 @@ def test_same_key_and_body_is_the_same_command_and_another_body_is_409(
     other = ask(api, operator, agent, expires_in=5)
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
     assert ask(api, as_role("tenant_admin"), agent).status_code == 201
+
+
+def test_one_key_for_several_machines_at_once_is_a_conflict(
+    hub: Hub, api: HubClient, token: Tokens, as_role: Roles
+) -> None:
+    """No machine's lock is the other's: the unique key decides, and is told as a conflict."""
+    machines = [enrolled(api, token(), SimulatedAgent(f"web-{n}")) for n in range(3)]
+    headers = as_role("operator")
+
+    async def all_at_once(key: str) -> list[httpx.Response]:
+        bodies = [
+            {
+                "asset_id": one.me.asset_id,
+                "command_type": "collect_inventory",
+                "idempotency_key": key,
+            }
+            for one in machines
+        ]
+        return await asyncio.gather(
+            *(api.http.post(COMMANDS, json=body, headers=headers) for body in bodies)
+        )
+
+    for turn in range(10):
+        replies = api.run(all_at_once(f"k{turn}"))
+        assert sorted(reply.status_code for reply in replies) == [201, 409, 409]
+        codes = {reply.json()["code"] for reply in replies if reply.status_code == 409}
+        assert codes == {"idempotency_mismatch"}
+    assert len(events(hub, "command.requested")) == 10
 
 
 def test_who_may_ask(

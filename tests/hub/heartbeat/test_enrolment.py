@@ -281,6 +281,93 @@ def test_machine_that_waits_is_shown_and_let_in_by_an_admin(
     assert [row.outcome for row in events(hub, "agents.approve")] == ["forbidden", "ok"]
 
 
+def again(
+    api: HubClient, first: SimulatedAgent, token: str, name: str = "renamed"
+) -> SimulatedAgent:
+    """Let the machine of an agent arrive once more."""
+    second = SimulatedAgent(name, first.machine_id)
+    second.boot_id = first.boot_id
+    return enrolled(api, token, second)
+
+
+def shown(api: HubClient, agent: SimulatedAgent, headers: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = api.get(f"/api/v1/agents/{agent.me.asset_id}", headers=headers).json()
+    return {key: found[key] for key in ("name", "tags", "agent_id", "credential", "version")}
+
+
+def test_known_machine_that_waits_takes_nothing_from_its_present_credential(
+    api: HubClient, token: Tokens, as_role: Roles
+) -> None:
+    """A token alone, with a machine's id, must not put that machine out of service."""
+    first = enrolled(api, token(tags=("old",)))
+    assert beat(api, first).status_code == 200
+    before = shown(api, first, as_role("auditor"))
+    second = again(api, first, token(needs_approval=True, tags=("new",)))
+    assert (second.me.asset_id, second.me.state) == (first.me.asset_id, "pending")
+    assert beat(api, second).json()["code"] == "pending_approval"
+    assert beat(api, first).status_code == 200
+    assert shown(api, first, as_role("auditor")) == before
+
+    path = f"/api/v1/agents/{first.me.asset_id}/approve"
+    assert api.post(path, headers=as_role("tenant_admin")).status_code == 204
+    assert beat(api, second).status_code == 200
+    assert beat(api, first).json()["code"] == "agent_revoked"
+    after = shown(api, second, as_role("auditor"))
+    assert (after["tags"], after["credential"]) == (["new", "old"], "active")
+    assert after["agent_id"] == second.me.agent_id
+    assert api.post(path, headers=as_role("tenant_admin")).status_code == 409
+
+
+def test_known_machine_that_is_turned_away_goes_on_with_its_present_credential(
+    api: HubClient, token: Tokens, as_role: Roles
+) -> None:
+    first = enrolled(api, token())
+    assert beat(api, first).status_code == 200
+    before = shown(api, first, as_role("auditor"))
+    path = f"/api/v1/agents/{first.me.asset_id}/revoke"
+    admin = as_role("tenant_admin")
+    assert api.post(path, params={"waiting": True}, headers=admin).status_code == 404
+    second = again(api, first, token(needs_approval=True))
+    assert api.post(path, params={"waiting": True}, headers=admin).status_code == 204
+    assert beat(api, second).json()["code"] == "agent_revoked"
+    assert beat(api, first).status_code == 200
+    assert shown(api, first, as_role("auditor")) == before
+    assert api.get("/api/v1/enrolment/pending", headers=admin).json()["items"] == []
+
+
+def test_console_turns_away_whoever_waits_and_nobody_else(
+    hub: Hub, api: HubClient, token: Tokens, as_role: Roles
+) -> None:
+    first = enrolled(api, token())
+    second = again(api, first, token(needs_approval=True))
+    path = f"/enrolment/pending/{first.me.asset_id}/refuse"
+    assert api.post(path, headers=as_role("tenant_admin")).status_code == 303
+    assert beat(api, second).json()["code"] == "agent_revoked"
+    assert beat(api, first).status_code == 200
+
+
+def test_revoked_machine_keeps_no_credential_that_waits(
+    api: HubClient, token: Tokens, as_role: Roles
+) -> None:
+    first = enrolled(api, token())
+    second = again(api, first, token(needs_approval=True))
+    path = f"/api/v1/agents/{first.me.asset_id}/revoke"
+    assert api.post(path, headers=as_role("tenant_admin")).status_code == 204
+    told = {beat(api, one).json()["code"] for one in (first, second)}
+    assert told == {"agent_revoked"}
+
+
+def test_clone_is_told_from_a_machine_that_is_alive_while_another_waits(
+    api: HubClient, token: Tokens
+) -> None:
+    first = enrolled(api, token())
+    assert beat(api, first).status_code == 200
+    again(api, first, token(needs_approval=True))
+    clone = enrolled(api, token(), SimulatedAgent("clone", first.machine_id))
+    assert clone.me.asset_id != first.me.asset_id
+    assert beat(api, first).status_code == 200
+
+
 def test_tag_that_a_tenant_trusts_needs_no_approval(
     api: HubClient, token: Tokens, as_role: Roles
 ) -> None:
