@@ -57,6 +57,8 @@ def prune(session: Session, now_ms: int, raw_ms: int, rollup_ms: int) -> int:
 def series(session: Session, asset_id: str, start_ms: int, end_ms: int, raw_from_ms: int) -> Any:
     """Return the points of a machine between two stamps: samples while there are, else rollups.
 
+    Where there are more than it reads, the newest count.
+
     Returns:
         step in milliseconds (0: as they came), and rows of `at_ms` and the figures.
     """
@@ -65,12 +67,12 @@ def series(session: Session, asset_id: str, start_ms: int, end_ms: int, raw_from
     rows = session.execute(
         select(table.at_ms, *(getattr(table, name) for name in columns))
         .where(table.asset_id == asset_id, table.at_ms >= start_ms, table.at_ms < end_ms)
-        .order_by(table.at_ms)
+        .order_by(table.at_ms.desc())
         .limit(MAX_POINTS * 5)
     ).all()
     step = 0 if table is Sample else ROLLUP_MS
     every = -(-len(rows) // MAX_POINTS) or 1
-    return step * every, ("at_ms", *columns), [tuple(row) for row in rows[::every]]
+    return step * every, ("at_ms", *columns), [tuple(row) for row in rows[::every][::-1]]
 
 
 def _by_shape(taken: Sequence[Taken]) -> list[list[dict[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from hub.agents import service as agents
@@ -89,6 +89,22 @@ def test_a_series_is_samples_while_there_are_and_rollups_before(database: Databa
     assert step == ROLLUP_MS
     assert "cpu_max" in columns
     assert len(rows) == 2
+
+
+def test_series_of_more_samples_than_are_read_keeps_the_newest(database: Database) -> None:
+    asset_id = asset_of(database)
+    total = service.MAX_POINTS * 5 + 1001
+    rows = [
+        {"tenant_id": "t1", "asset_id": asset_id, "at_ms": START + n * 5000} for n in range(total)
+    ]
+    database.write_now(None, lambda session: session.execute(insert(Sample), rows))
+    _, _, found = database.read_now(
+        "t1", lambda s: service.series(s, asset_id, START, START + total * 5000, START)
+    )
+    stamps = [row[0] for row in found]
+    assert stamps == sorted(stamps)
+    assert stamps[-1] == START + (total - 1) * 5000
+    assert len(stamps) == service.MAX_POINTS
 
 
 def test_a_series_by_the_api_names_its_columns(
