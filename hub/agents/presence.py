@@ -24,6 +24,7 @@ from hub.clock import iso, now_ms
 from hub.db.database import Database
 from hub.db.rows import affected
 from hub.errors import HubError
+from hub.loops import keep_up
 from hub.sockets.console import Console
 
 State = Literal["online", "stale", "offline", "conflict"]
@@ -109,6 +110,10 @@ class Presence:
         """After a start: what was online is stale, and offline if it does not come back."""
         await self._database.write(None, mark_stale)
         await asyncio.sleep(GRACE_S)
+        await keep_up(self._give_up)
+
+    async def _give_up(self) -> None:
+        """Who has not come back is offline."""
         for tenant_id, asset_id in await self._database.read(None, stale):
             if self._links.of(asset_id) is None:
                 self.set(Change(tenant_id, asset_id, "offline", now_ms(), "hub_restarted"))
